@@ -1,0 +1,48 @@
+# make demo   the main job on the lab, from bare machines to a survived power cut, with all set-up
+# make test   lint, unit, api and e2e tests, with all set-up
+SHELL := /bin/bash
+PYTHON := build/venv/bin/python
+export PYTHONPATH := tests
+
+.PHONY: help setup demo down test check unit api e2e lab format lock
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## system packages and the virtual environment (both other commands do this by themselves)
+	@tests/setup
+
+demo: setup ## the main job, end to end, with a power cut; leaves the lab running to look around
+	@$(PYTHON) -m lab.demo
+
+down: ## stop the lab of `make demo`, leave nothing behind
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab down --all; fi
+
+test: setup check unit api e2e ## everything that CI runs
+
+check: setup ## lint, types, shell, layers
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	build/venv/bin/shellcheck $$(git ls-files --cached --others --exclude-standard | xargs grep -lE '^#!/bin/(ba)?sh' -- 2>/dev/null)
+	build/venv/bin/lint-imports
+
+unit: setup ## seconds, no root, no lab
+	$(PYTHON) -m pytest tests/unit -q --durations=5
+
+api: setup ## on a real kube-apiserver
+	$(PYTHON) -m pytest tests/api -v --durations=10
+
+e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
+	$(PYTHON) -m pytest tests/e2e -v --durations=0
+
+lab: setup ## the lab's own command line: make lab ARGS="status"
+	@$(PYTHON) -m lab $(ARGS)
+
+format: setup ## let ruff mend what it can
+	$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .
+
+lock: setup ## renew the locked versions
+	build/venv/bin/pip install -q uv
+	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/node-agent.txt requirements/node-agent.in
+	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml -o requirements/dev.txt

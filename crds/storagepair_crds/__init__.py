@@ -1,0 +1,1 @@
+"""The API: schemas, validation and typed views."""

@@ -1,0 +1,1 @@
+"""The node agent: observe, plan, apply, report."""

@@ -1,0 +1,1 @@
+"""One module a subsystem of the host, all of the same shape: observe() and plan()."""

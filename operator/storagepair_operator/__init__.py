@@ -1,0 +1,1 @@
+"""The operator: Kopf at the rim, a snapshot store, a pure core."""

@@ -1,0 +1,133 @@
+"""The audit: is the store the whole truth?
+
+Kopf says neither when a list is complete nor what vanished while a watch was broken, so the store is compared with a
+list of metadata per kind: at the start, after every relist of a watch, and once a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from storagepair_operator.cluster import ApiError, Cluster
+from storagepair_operator.kinds import KINDS, Kind
+from storagepair_operator.settings import Settings
+from storagepair_operator.store import Store
+
+log = logging.getLogger(__name__)
+
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class _ItemMetadata(msgspec.Struct, rename="camel"):
+    uid: str
+    resource_version: str
+
+
+class _Item(msgspec.Struct):
+    metadata: _ItemMetadata
+
+
+class _ListMetadata(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[_Item] = []
+
+
+class Auditor:
+    """Proves the store whole, again and again, and says when it can't."""
+
+    def __init__(
+        self, cluster: Cluster, store: Store, settings: Settings, passed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._settings = settings
+        self._passed = passed
+        self._stalled_since: float | None = None
+        self._problem = ""
+
+    @property
+    def alive(self) -> bool:
+        """False when the API server has answered for long and the watches still don't deliver what it lists."""
+        since = self._stalled_since
+        return since is None or time.monotonic() - since < self._settings.stall_seconds
+
+    async def run(self) -> None:
+        """Audit for ever."""
+        while True:
+            self._store.relisted.clear()
+            passed = await self._audit()
+            wait = self._settings.audit_seconds if passed else min(self._settings.audit_seconds, 2)
+            try:
+                await asyncio.wait_for(self._store.relisted.wait(), wait)
+            except TimeoutError:
+                continue
+
+    async def _audit(self) -> bool:
+        try:
+            missing = await self._compare()
+        except ApiError as error:
+            # the API server's silence is no reason to restart us
+            self._stalled_since = None
+            self._fail(f"the lists can't be read: {error}")
+            return False
+        if missing:
+            self._stalled_since = self._stalled_since or time.monotonic()
+            self._fail(f"the watches have not delivered {missing}")
+            return False
+        self._stalled_since = None
+        if self._store.relisted.is_set():
+            return False  # a watch began anew while we looked
+        if not self._store.whole.is_set():
+            log.info("the view is whole: %s", self._sizes())
+            self._problem = ""
+            self._store.whole.set()
+        self._passed()
+        return True
+
+    def _fail(self, problem: str) -> None:
+        self._store.whole.clear()
+        if problem != self._problem:
+            log.warning("the view is not proven whole, nothing is written: %s", problem)
+        self._problem = problem
+
+    async def _compare(self) -> str:
+        """What the watches owe; "" when nothing."""
+        lists = dict(zip(KINDS, await asyncio.gather(*(self._list(kind) for kind in KINDS)), strict=True))
+        for kind, (listed, version) in lists.items():
+            if lost := self._store.vanished(kind, listed, version):
+                log.warning("vanished unseen, which is no instruction: %s", ", ".join(lost))
+        return await self._catch_up({kind: listed for kind, (listed, _) in lists.items()})
+
+    async def _catch_up(self, lists: dict[Kind, dict[str, int]]) -> str:
+        until = time.monotonic() + self._settings.catch_up_seconds
+        while True:
+            self._store.grown.clear()
+            owed = self._owed(lists)
+            if not owed:
+                return ""
+            self._store.whole.clear()
+            try:
+                await asyncio.wait_for(self._store.grown.wait(), max(0, until - time.monotonic()))
+            except TimeoutError:
+                return ", ".join(f"{len(uids)} {kind.plural}" for kind, uids in owed.items())
+
+    def _owed(self, lists: dict[Kind, dict[str, int]]) -> dict[Kind, list[str]]:
+        owed = {kind: self._store.missing(kind, listed) for kind, listed in lists.items()}
+        return {kind: uids for kind, uids in owed.items() if uids}
+
+    async def _list(self, kind: Kind) -> tuple[dict[str, int], int]:
+        answer = msgspec.json.decode(await self._cluster.call("GET", kind.path(), accept=METADATA_ONLY), type=_List)
+        listed = {item.metadata.uid: int(item.metadata.resource_version) for item in answer.items}
+        return listed, int(answer.metadata.resource_version)
+
+    def _sizes(self) -> str:
+        return ", ".join(f"{self._store.count(kind)} {kind.plural}" for kind in KINDS)

@@ -1,0 +1,31 @@
+"""What plan() answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from storagepair_crds.views import LUN, AuthkeysReference, InitiatorACL, NodeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a document is carried out, and why (not): the content of its condition Accepted."""
+
+    accepted: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that shall be written for a pair's hosts. What isn't named here stays as it is."""
+
+    pair: Verdict | None = None  # None when there is no such pair
+    nodes: Mapping[str, NodeSpec] = field(default_factory=dict)  # empty unless the pair is accepted
+    luns: Mapping[str, Verdict] = field(default_factory=dict)  # by name
+    acls: Mapping[str, Verdict] = field(default_factory=dict)
+    hold: tuple[LUN | InitiatorACL, ...] = ()  # get the finalizer, before they reach a host
+    release: tuple[LUN | InitiatorACL, ...] = ()  # lose the finalizer: nothing of theirs is left to do
+    authkeys: AuthkeysReference | None = None  # to be generated: neither host has any
+    kept: tuple[str, ...] = ()  # entries that serve on though their object is gone from view: "LUN datastore1"

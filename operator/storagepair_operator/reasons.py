@@ -1,0 +1,62 @@
+"""The reasons of all conditions and events that the operator writes, each with its meaning in one line."""
+
+from __future__ import annotations
+
+MEANINGS: dict[str, str] = {}
+"""The meaning of each reason; the reference documentation is made from it."""
+
+
+def _reason(name: str, meaning: str) -> str:
+    MEANINGS[name] = meaning
+    return name
+
+
+# Accepted
+ACCEPTED = _reason("Accepted", "The document is carried out.")
+NODE_IN_OTHER_PAIR = _reason("NodeInOtherPair", "A machine that the pair names belongs to another pair.")
+IQN_IN_USE = _reason("IQNInUse", "A target's IQN is another pair's.")
+VIP_IN_USE = _reason("VIPInUse", "The floating address is another pair's.")
+INVALID_SPEC = _reason("InvalidSpec", "The document contradicts itself in a way that the schema did not refuse.")
+PAIR_NOT_FOUND = _reason("PairNotFound", "The StoragePair that the object names does not exist in its namespace.")
+PAIR_NOT_ACCEPTED = _reason("PairNotAccepted", "The StoragePair that the object names is not accepted itself.")
+TARGET_NOT_FOUND = _reason("TargetNotFound", "The StoragePair has no target of the name.")
+NUMBER_IN_USE = _reason("NumberInUse", "Another LUN of the target has the number.")
+NUMBER_DIFFERS = _reason(
+    "NumberDiffers", "The LUN already has another number on the hosts; initiators know it by that."
+)
+SIZE_SHRINKS = _reason("SizeShrinks", "The LUN is larger on the hosts than declared; nothing is ever shrunk.")
+
+# NodesReady
+NODES_READY = _reason("NodesReady", "Both agents report, and both hosts are as they shall be.")
+WAITING_FOR_AGENT = _reason("WaitingForAgent", "A machine's node agent has not reported yet.")
+APPLYING = _reason("Applying", "A machine's node agent has not yet carried out the newest document.")
+NODE_NOT_READY = _reason("NodeNotReady", "A machine is not as it shall be; the message says what and how to help.")
+NODE_NOT_SEEN = _reason("NodeNotSeen", "A machine is dead or cut off: the other one's Heartbeat does not see it.")
+
+# Replicated
+REPLICATED = _reason("Replicated", "Both copies of the data are up to date and connected.")
+RESYNCING = _reason("Resyncing", "One copy is being brought up to date.")
+DISCONNECTED = _reason("Disconnected", "The mirror has lost its other half.")
+STAND_ALONE = _reason(
+    "StandAlone", "The mirror does not look for its other half any more; split brain looks like this."
+)
+NOT_UP_TO_DATE = _reason("NotUpToDate", "A copy of the data is not up to date.")
+NOT_REPORTED = _reason("NotReported", "No machine has said anything about it yet.")
+
+# Serving
+SERVING = _reason("Serving", "Exactly one machine serves.")
+PREPARING = _reason("Preparing", "The hosts are being prepared; the service has not been started yet.")
+NOT_SERVING = _reason("NotServing", "No machine serves.")
+DUAL_PRIMARY = _reason("DualPrimary", "Both machines have the role Primary. The data may diverge: act at once.")
+UNCONFIRMED = _reason("Unconfirmed", "The machine that served was not heard of since the other one lost sight of it.")
+
+# Ready
+READY = _reason("Ready", "Everything is as declared.")
+DEGRADED = _reason("Degraded", "The pair serves, but would not survive the next failure.")
+WAITING = _reason("Waiting", "The hosts have not carried it out yet.")
+FAILED = _reason("Failed", "The host could not carry it out; the message is the host's.")
+DELETING = _reason("Deleting", "It is being taken off the host.")
+
+# Events
+FAILOVER = _reason("Failover", "The service moved because a machine or its service was lost.")
+SWITCHOVER = _reason("Switchover", "The service moved as asked.")

@@ -1,0 +1,65 @@
+"""What one reconcile sees: an immutable picture of everything that concerns one pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from storagepair_crds.views import LUN, Failover, InitiatorACL, StorageNode, StoragePair
+
+from storagepair_operator.kinds import PairKey
+
+FINALIZER = "storagepair.dev/host"
+
+Declared = TypeVar("Declared", LUN, InitiatorACL)
+
+
+class Intent(StrEnum):
+    """What the deletion of a LUN or InitiatorACL means, judged with live reads (guard.py)."""
+
+    REMOVE = "Remove"  # the user wants it off the host
+    FORGET = "Forget"  # its namespace, its kind or its pair goes: the host stays as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A StorageNode, and when its agent last wrote its status ("" if never): the API server's time."""
+
+    node: StorageNode
+    reported: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that concerns one pair, and what the other pairs claim. Lists are in the order of age, then name."""
+
+    key: PairKey
+    pair: StoragePair | None = None
+    luns: tuple[LUN, ...] = ()
+    acls: tuple[InitiatorACL, ...] = ()
+    failovers: tuple[Failover, ...] = ()
+    nodes: Mapping[str, Observed] = field(default_factory=dict)  # all StorageNodes
+    pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)  # all; None where unreadable
+    unreadable: tuple[str, ...] = ()  # names of this pair's objects that exist but can't be read
+
+
+def owner(node: StorageNode) -> PairKey:
+    """The pair that a StorageNode was written for."""
+    return PairKey(node.spec.pair_ref.namespace, node.spec.pair_ref.name)
+
+
+def by_age(objects: Iterable[Declared]) -> list[Declared]:
+    """Oldest first, then by name: the order in which newcomers are served."""
+    return sorted(objects, key=lambda o: (o.metadata.creation_timestamp, o.metadata.name))
+
+
+def own_nodes(snapshot: Snapshot) -> tuple[Observed, ...]:
+    """The StorageNodes that are this pair's, in the order of its nodes (of their names, when the pair is gone)."""
+    if snapshot.pair is None:
+        names = sorted(name for name, seen in snapshot.nodes.items() if owner(seen.node) == snapshot.key)
+    else:
+        names = [node.name for node in snapshot.pair.spec.nodes]
+    found = (snapshot.nodes[name] for name in names if name in snapshot.nodes)
+    return tuple(seen for seen in found if owner(seen.node) == snapshot.key)

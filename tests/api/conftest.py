@@ -1,0 +1,48 @@
+"""A real API server for the tests in this folder: one for all of them, and a namespace for each."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab.binaries import binaries
+from lab.controlplane import ControlPlane
+from lab.keeper import Keeper
+
+
+@pytest.fixture(scope="session")
+def keeper(request: pytest.FixtureRequest) -> Iterator[Keeper]:
+    """Owns the processes of the tests' control planes, and ends them with this process however it ends."""
+    # the first run on a machine builds for minutes, which must be seen while it happens
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        binaries("etcd", "kube-apiserver", "kubectl")
+    # not pytest's folder: unix sockets want short paths
+    run_dir = Path(tempfile.mkdtemp(prefix="storagepair-api-"))
+    keeper = Keeper.start(run_dir, owner_pid=os.getpid())
+    try:
+        yield keeper
+    finally:
+        keeper.shutdown()
+        shutil.rmtree(run_dir)
+
+
+@pytest.fixture(scope="session")
+def control_plane(keeper: Keeper) -> ControlPlane:
+    """etcd and kube-apiserver, without controllers: what is deleted with a finalizer or an owner stays."""
+    return ControlPlane.start(keeper, keeper.run_dir / "session", controllers=False)
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> str:
+    """A namespace of the test's own. It is left behind: the control plane is thrown away with it."""
+    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].rstrip("-")
+    name = f"{slug}-{secrets.token_hex(3)}"
+    control_plane.client().post("/api/v1/namespaces", {"metadata": {"name": name}})
+    return name

@@ -1,0 +1,1 @@
+"""The lab: a real Kubernetes control plane and real storage hosts on one developer machine."""
