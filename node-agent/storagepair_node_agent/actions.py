@@ -75,11 +75,16 @@ class Action:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A subsystem's condition for the StorageNode: True when the host is as desired, else why not and what to do."""
+    """A subsystem's condition for the StorageNode: True when the host is as desired, else why not and what to do.
+
+    `waiting`: not ready yet, on its way or waiting for another part, and nobody has to do anything. Such a condition
+    is Unknown; one that needs a person is False.
+    """
 
     ready: bool
     reason: str  # CamelCase, one word
     message: str  # names field, host and remedy when not ready
+    waiting: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Host:
     def __init__(self, root: Path = Path("/"), prefix: Sequence[str] = ()) -> None:
         self._root = root
         self._prefix = tuple(prefix)
+        self.changes = 0  # how many actions this process logged: what was remembered before one may not hold after it
         self._memory: dict[str, tuple[Hashable, object]] = {}
 
     @classmethod
@@ -158,6 +159,7 @@ class Host:
 
     def log_action(self, line: str) -> None:
         """Append to the host's action log: what the agent changed, and when. Kept under 8 MiB."""
+        self.changes += 1
         log = self.path(ACTION_LOG)
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > _ACTION_LOG_LIMIT:

@@ -124,6 +124,12 @@ class HeartbeatFacts:
     authkeys: str  # "Absent" | "Present"
     peer: str  # cl_status nodestatus PEER, "" when unknown
     links: tuple[tuple[str, str], ...] = ()  # (device, state)
+    foreign: tuple[str, ...] = ()  # Heartbeat files that are there and not ours
+    authkey_matches: bool = True  # the key in authkeys is the Secret's (or either is not known)
+    units: frozenset[str] = frozenset()  # those of our units, tgt and heartbeat that are enabled at boot
+    config_pending: bool = False  # Heartbeat runs with another ha.cf than the one on disk
+    ipfail: str = ""  # where this host has it, "" if nowhere
+    tgt_config_iqns: tuple[str, ...] = ()  # our IQNs that tgt's own configuration loads at boot, with the file's name
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,35 @@ class LunFacts:
     path: str
     write_policy: str
     file_bytes: int | None  # size of the backing file, None when it is missing
+    vendor_id: str = ""
+    product_id: str = ""
+
+
+@dataclass(frozen=True)
+class StoredLun:
+    """A LUN's folder on the replicated file system that no line of the export table names: retained or just made."""
+
+    name: str
+    pair: str = ""  # "namespace/name" of the pair that its identity was minted for; "" when there is no (readable) identity
+    target: str = ""
+    number: int = 0
+    serial: str = ""
+    scsi_id: str = ""
+    vendor_id: str = ""
+    product_id: str = ""
+    file_bytes: int | None = None  # None when there is no backing file (yet)
+
+
+@dataclass(frozen=True)
+class LogicalUnit:
+    """A logical unit in tgtd now, without the controller (LUN 0)."""
+
+    number: int
+    path: str
+    scsi_id: str
+    serial: str
+    flags: str = ""  # tgtd's backing store flags: "sync", "direct", ""
+    online: bool = True
 
 
 @dataclass(frozen=True)
@@ -150,6 +185,7 @@ class TargetFacts:
     luns: dict[int, str]  # number -> backing path
     acls: tuple[str, ...]
     sessions: tuple[tuple[int, int, str, str], ...] = ()  # (sid, cid, initiator name, address)
+    units: tuple[LogicalUnit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,9 +208,14 @@ class ServiceFacts:
     transition: bool  # the resource script holds its lock: somebody starts or stops the service right now
     targets: tuple[TargetFacts, ...] = ()
     table_readable: bool = False
+    table_damaged: str = ""  # why the export table can't be understood
     exported_targets: tuple[ExportedTarget, ...] = ()
     luns: tuple[LunFacts, ...] = ()
     free_bytes: int = 0
+    stored: tuple[StoredLun, ...] = ()
+    port_table: bool = True  # the nftables table that keeps the port silent is loaded
+    started: bool = False  # the resource script's own word: it brought the service up here and has not released it
+    entropy: str = field(default="", compare=False)  # fresh random bits for minting an identity: keeps plan() pure
 
 
 @dataclass(frozen=True)

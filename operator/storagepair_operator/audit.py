@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 import msgspec
 
@@ -38,19 +37,16 @@ class _ListMetadata(msgspec.Struct, rename="camel"):
 
 class _List(msgspec.Struct):
     metadata: _ListMetadata
-    items: list[_Item] = []
+    items: list[_Item] | None = None  # null when there are none
 
 
 class Auditor:
     """Proves the store whole, again and again, and says when it can't."""
 
-    def __init__(
-        self, cluster: Cluster, store: Store, settings: Settings, passed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, cluster: Cluster, store: Store, settings: Settings) -> None:
         self._cluster = cluster
         self._store = store
         self._settings = settings
-        self._passed = passed
         self._stalled_since: float | None = None
         self._problem = ""
 
@@ -90,7 +86,6 @@ class Auditor:
             log.info("the view is whole: %s", self._sizes())
             self._problem = ""
             self._store.whole.set()
-        self._passed()
         return True
 
     def _fail(self, problem: str) -> None:
@@ -126,7 +121,7 @@ class Auditor:
 
     async def _list(self, kind: Kind) -> tuple[dict[str, int], int]:
         answer = msgspec.json.decode(await self._cluster.call("GET", kind.path(), accept=METADATA_ONLY), type=_List)
-        listed = {item.metadata.uid: int(item.metadata.resource_version) for item in answer.items}
+        listed = {item.metadata.uid: int(item.metadata.resource_version) for item in answer.items or ()}
         return listed, int(answer.metadata.resource_version)
 
     def _sizes(self) -> str:

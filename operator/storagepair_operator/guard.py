@@ -25,7 +25,7 @@ async def judge(cluster: Cluster, snapshot: Snapshot) -> dict[str, Intent]:
     What has been decided already (the hosts' documents say Absent) is not asked again.
     """
     now = exports.existing(snapshot)
-    deleted = [t for t in (*snapshot.luns, *snapshot.acls) if t.metadata.deletion_timestamp]
+    deleted = [t for t in snapshot.things if t.metadata.deletion_timestamp]
     open_ones = [t for t in deleted if not exports.decided(t, now)]
     if not open_ones:
         return {}

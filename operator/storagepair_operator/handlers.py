@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import kopf
 
 from storagepair_operator.cluster import Cluster

@@ -13,8 +13,10 @@ from storagepair_crds.views import NodeStatus, ReplicationStatus
 from storagepair_operator.snapshot import Observed
 
 _LOOSE = frozenset(
-    "Unknown StandAlone Disconnecting Unconnected Timeout BrokenPipe NetworkFailure ProtocolError TearDown "
-    "WFConnection WFReportParams".split()
+    (
+        *("Unknown", "StandAlone", "Disconnecting", "Unconnected", "Timeout", "BrokenPipe", "NetworkFailure"),
+        *("ProtocolError", "TearDown", "WFConnection", "WFReportParams"),
+    )
 )
 """DRBD's words for a connection that carries nothing."""
 

@@ -42,7 +42,12 @@ class Snapshot:
     failovers: tuple[Failover, ...] = ()
     nodes: Mapping[str, Observed] = field(default_factory=dict)  # all StorageNodes
     pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)  # all; None where unreadable
-    unreadable: tuple[str, ...] = ()  # names of this pair's objects that exist but can't be read
+    unreadable: tuple[str, ...] = ()  # objects that may concern it, exist and can't be read: "LUN datastore1"
+
+    @property
+    def things(self) -> tuple[LUN | InitiatorACL, ...]:
+        """What is declared for the pair: its LUNs and InitiatorACLs."""
+        return (*self.luns, *self.acls)
 
 
 def owner(node: StorageNode) -> PairKey:

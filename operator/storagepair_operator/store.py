@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, view
 from storagepair_crds.views import LUN as LUNView
+from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, view
 
 from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, Kind, PairKey
 from storagepair_operator.snapshot import Observed, Snapshot, by_age, owner
@@ -104,10 +104,6 @@ class Store:
         """A watch had to begin anew, so something may have gone unseen: prove the view again before writing."""
         self.whole.clear()
         self.relisted.set()
-
-    def keys(self) -> set[PairKey]:
-        """All pairs that any object names."""
-        return {key for kind, key in self._by_pair if kind is not FAILOVERS}
 
     def count(self, kind: Kind) -> int:
         """How many objects of a kind are in view."""

@@ -7,13 +7,18 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
-from lab.keeper import Keeper
+from lab.keeper import Keeper, KeeperGone
+
+RUN_DIR_PREFIX = "storagepair-api-"
+# younger ones may belong to a run that is just starting its keeper
+SWEPT_AFTER_SECONDS = 600
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +28,9 @@ def keeper(request: pytest.FixtureRequest) -> Iterator[Keeper]:
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         binaries("etcd", "kube-apiserver", "kubectl")
+    _sweep()
     # not pytest's folder: unix sockets want short paths
-    run_dir = Path(tempfile.mkdtemp(prefix="storagepair-api-"))
+    run_dir = Path(tempfile.mkdtemp(prefix=RUN_DIR_PREFIX))
     keeper = Keeper.start(run_dir, owner_pid=os.getpid())
     try:
         yield keeper
@@ -46,3 +52,13 @@ def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> st
     name = f"{slug}-{secrets.token_hex(3)}"
     control_plane.client().post("/api/v1/namespaces", {"metadata": {"name": name}})
     return name
+
+
+def _sweep() -> None:
+    """Remove the files of earlier runs that were killed; their processes went with them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{RUN_DIR_PREFIX}*"):
+        if time.time() - folder.stat().st_mtime > SWEPT_AFTER_SECONDS:
+            try:
+                Keeper.connect(folder)
+            except KeeperGone:
+                shutil.rmtree(folder)

@@ -110,11 +110,11 @@ def mmdebstrap_command(
     return [*command, suite, str(target), mirror]
 
 
-def build_rootfs(suite: str, target: Path, log: Path) -> None:
-    """Make the root file system of `suite` as the tar archive `target`."""
+def build_rootfs(suite: str, target: Path, log: Path, packages: Iterable[str] = PACKAGES) -> None:
+    """Make the root file system of `suite` as `target`: a tar archive if it is called so, else a folder."""
     if suite not in SUITES:
         raise DebianError(f"unknown suite {suite!r}: choose from {', '.join(SUITES)}")
-    command = mmdebstrap_command(suite, machine_mirror(), target, PACKAGES, machine_options())
+    command = mmdebstrap_command(suite, machine_mirror(), target, packages, machine_options())
     # the kernel package would build an initramfs, slowly, that nobody boots
     environment = os.environ | {"INITRD": "No"}
     with log.open("wb") as stream:

@@ -127,11 +127,17 @@ def kept_modules(dependencies: Mapping[str, Sequence[str]]) -> set[str]:
 
 
 def prune_modules(root: Path) -> Path:
-    """Remove from the root file system what modules no guest needs, redo their indexes; their folder."""
+    """Remove from the root file system the modules that no guest needs; returns the folder of the others.
+
+    Those are uncompressed: unpacking them takes an emulated machine seconds at every boot.
+    """
     modules = next((root / "usr/lib/modules").iterdir())
     kept = kept_modules(parse_dependencies((modules / "modules.dep").read_text()))
     for file in sorted((modules / "kernel").rglob("*.ko*")):
         if str(file.relative_to(modules)) not in kept:
+            file.unlink()
+        elif file.suffix == ".xz":
+            file.with_suffix("").write_bytes(lzma.decompress(file.read_bytes()))
             file.unlink()
     subprocess.run(["depmod", "-b", str(root), modules.name], check=True, timeout=120)
     return modules
@@ -157,11 +163,8 @@ def build_initrd(modules: Path, init: bytes) -> bytes:
     entries += [(name, stat.S_IFDIR | 0o755, b"") for name in ("dev", "root")]
     names = []
     for path in order:
-        content = (modules / path).read_bytes()
-        if path.endswith(".xz"):
-            content = lzma.decompress(content)
         names.append(f"{module_name(path)}.ko")
-        entries.append((names[-1], stat.S_IFREG | 0o644, content))
+        entries.append((names[-1], stat.S_IFREG | 0o644, (modules / path).read_bytes()))
     entries.append(("modules", stat.S_IFREG | 0o644, "".join(f"/{name}\n" for name in names).encode()))
     return cpio(entries)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,15 @@ def human(path: Path, line: str, *, timeout: float | None = None) -> str:
     return output
 
 
-def wait_answering(path: Path, timeout: float) -> str:
-    """Wait until the QEMU at `path` answers; its run state (`running`, `paused`, ...)."""
+def wait_answering(path: Path, timeout: float, alive: Callable[[], bool]) -> str:
+    """Wait until the QEMU at `path` answers; its run state (`running`, `paused`, ...). Gives up when it ended."""
     deadline = time.monotonic() + timeout
     while True:
+        running = alive()
         try:
-            return str(execute(path, "query-status", timeout=5)["status"])
+            return str(execute(path, "query-status")["status"])
         except QmpError:
-            if time.monotonic() > deadline:
+            if not running or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 

@@ -102,7 +102,8 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     actions += _boot_actions(facts, [bond for bond in desired.spec.bonds if bond in missing or _ours(facts, bond)])
     if actions:
         names = ", ".join(bond.name for bond in desired.spec.bonds)
-        return Outcome(Verdict(False, "Configuring", f"{names} on {desired.node} are being set up."), tuple(actions))
+        text = f"{names} on {desired.node} are being set up."
+        return Outcome(Verdict(False, "Configuring", text, waiting=True), tuple(actions))
     return Outcome(_verdict(desired, facts))
 
 
@@ -266,11 +267,8 @@ def _verdict(desired: Desired, facts: NetworkFacts) -> Verdict:
         for name in bond.members:
             nic = facts.interface(name)
             if nic is None:
-                return Verdict(
-                    False,
-                    "MissingMember",
-                    f"spec.bonds[{bond.name}].members: {desired.node} has no interface {name}; the bond runs without it.",
-                )
+                text = f"spec.bonds[{bond.name}].members: {desired.node} has no interface {name}; it runs without."
+                return Verdict(False, "MissingMember", text)
             if not nic.carrier:
                 return Verdict(
                     False,

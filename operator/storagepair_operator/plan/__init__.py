@@ -24,7 +24,6 @@ def plan(snapshot: Snapshot, intents: Mapping[str, Intent], secrets_namespace: s
     pair, nodes = _pair(snapshot, secrets_namespace)
     luns = verdicts.judge_luns(snapshot, pair, now.luns)
     acls = {acl.metadata.name: verdicts.judge_acl(acl, snapshot, pair) for acl in snapshot.acls}
-    things: tuple[LUN | InitiatorACL, ...] = (*snapshot.luns, *snapshot.acls)
     if nodes:
         lun_entries = exports.lun_entries(snapshot, now, luns, intents)
         targets = exports.targets(snapshot, now, acls, intents)
@@ -34,8 +33,8 @@ def plan(snapshot: Snapshot, intents: Mapping[str, Intent], secrets_namespace: s
         nodes=nodes,
         luns=luns,
         acls=acls,
-        hold=tuple(thing for thing in things if _to_hold(thing, _verdict(thing, luns, acls))),
-        release=tuple(t for t in things if exports.released(t, now, _verdict(t, luns, acls), intents)),
+        hold=tuple(thing for thing in snapshot.things if _to_hold(thing, _verdict(thing, luns, acls))),
+        release=tuple(t for t in snapshot.things if exports.released(t, now, _verdict(t, luns, acls), intents)),
         authkeys=_authkeys(snapshot, secrets_namespace) if nodes and _keyless(snapshot) else None,
         kept=_kept(snapshot, now),
     )

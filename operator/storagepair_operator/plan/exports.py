@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+from storagepair_crds.quantity import parse_quantity
 from storagepair_crds.views import LUN, InitiatorACL, InitiatorEntry, NodeLUN, NodeTarget
 
 from storagepair_operator.plan.model import Verdict
-from storagepair_operator.plan.quantities import quantity
 from storagepair_operator.roles import roles
 from storagepair_operator.snapshot import FINALIZER, Intent, Observed, Snapshot, own_nodes
 
@@ -149,7 +149,7 @@ def _lun(lun: LUN) -> NodeLUN:
     return NodeLUN(
         name=lun.metadata.name,
         target=lun.spec.target,
-        size_bytes=quantity(lun.spec.size),
+        size_bytes=parse_quantity(lun.spec.size),
         number=lun.spec.number,
         write_policy=lun.spec.write_policy,
         deletion_policy=lun.spec.deletion_policy,

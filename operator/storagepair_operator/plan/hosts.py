@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from storagepair_crds.quantity import QuantityError, parse_quantity
 from storagepair_crds.views import (
     AuthkeysReference,
     HeartbeatLink,
@@ -22,7 +23,6 @@ from storagepair_crds.views import (
 
 from storagepair_operator.kinds import PairKey
 from storagepair_operator.plan.claims import bare
-from storagepair_operator.plan.quantities import quantity
 from storagepair_operator.snapshot import Observed
 
 
@@ -42,7 +42,7 @@ def base(pair: StoragePair, node: PairNode, key: PairKey, authkeys: AuthkeysRefe
             hosts=(first, second),
             seed=spec.nodes[0].name,
             port=spec.replication.port,
-            resync_rate_bytes=quantity(spec.replication.resync_rate),
+            resync_rate_bytes=_rate(spec.replication.resync_rate),
         ),
         filesystem=spec.filesystem,
         heartbeat=NodeHeartbeat(
@@ -94,3 +94,10 @@ def _host(node: PairNode, bond: str) -> ReplicationHost:
 
 def _link(bond: str, peer: PairNode) -> HeartbeatLink:
     return HeartbeatLink(device=bond, peer_address=_address(peer, bond))
+
+
+def _rate(text: str) -> int:
+    try:
+        return parse_quantity(text)
+    except QuantityError as error:
+        raise InvalidSpec(f"spec.replication.resyncRate: {error}") from error

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from storagepair_crds.quantity import QuantityError, parse_quantity
 from storagepair_crds.views import LUN, InitiatorACL, NodeLUN, NodeLUNStatus, StoragePair
 
 from storagepair_operator import reasons
 from storagepair_operator.plan.model import Verdict
-from storagepair_operator.plan.quantities import quantity
 from storagepair_operator.snapshot import Snapshot, own_nodes
 
 _ACCEPTED = Verdict(True, reasons.ACCEPTED, "it is part of both hosts' documents")
@@ -52,7 +52,10 @@ def _of_pair(thing: LUN | InitiatorACL, snapshot: Snapshot, verdict: Verdict | N
 
 def _of_host(lun: LUN, entry: NodeLUN | None, status: NodeLUNStatus | None) -> Verdict | None:
     """What the LUN of this name that the hosts already have has against it."""
-    number, size = lun.spec.number, quantity(lun.spec.size)
+    try:
+        number, size = lun.spec.number, parse_quantity(lun.spec.size)
+    except QuantityError as error:
+        return Verdict(False, reasons.INVALID_SPEC, f"spec.size: {error}")
     minted = status.number if status else None
     if number is not None and minted is not None and minted != number:
         message = (

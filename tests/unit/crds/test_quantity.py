@@ -1,11 +1,11 @@
 """Quantities are exact, over the whole range, and nothing else is taken for one."""
 
+import contextlib
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from storagepair_crds.quantity import QuantityError, parse_quantity
 
 FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18} | {
@@ -53,10 +53,8 @@ def test_the_sign(number: int, suffix: str) -> None:
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_quantity_or_a_quantity_error(text: str) -> None:
-    try:
+    with contextlib.suppress(QuantityError):
         assert isinstance(parse_quantity(text), int)
-    except QuantityError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,25 @@ def test_rare_forms(text: str, value: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "+", "Gi", "1 Gi", " 1", "1\n", "1gi", "1KI", "0x10", "1_000", "٣", "1e", "1e1.5", "1Gi5", "--1", "1" * 99],
+    [
+        "",
+        ".",
+        "+",
+        "Gi",
+        "1 Gi",
+        " 1",
+        "1\n",
+        "1gi",
+        "1KI",
+        "0x10",
+        "1_000",
+        "٣",
+        "1e",
+        "1e1.5",
+        "1Gi5",
+        "--1",
+        "1" * 99,
+    ],
 )
 def test_what_is_no_quantity(text: str) -> None:
     with pytest.raises(QuantityError, match="is not a quantity"):

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-
 from storagepair_crds import views
 from storagepair_crds.schema import apply_defaults, openapi_schema, validate
 
@@ -26,7 +25,9 @@ SCALARS = {str: "string", int: "integer", bool: "boolean"}
 EMPTY: tuple[Any, ...] = ("", (), None, {})  # what an absent field means without a default in the schema
 
 
-def _parts(kind: type[views.Struct], schema: dict[str, Any], path: str) -> Iterator[tuple[Any, dict[str, Any], str, Any]]:
+def _parts(
+    kind: type[views.Struct], schema: dict[str, Any], path: str
+) -> Iterator[tuple[Any, dict[str, Any], str, Any]]:
     """Every field below a view: the field, its own schema, its path, its parent's schema."""
     for field in msgspec.structs.fields(kind):
         where = f"{path}.{field.encode_name}"

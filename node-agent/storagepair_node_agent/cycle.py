@@ -1,0 +1,171 @@
+"""One cycle: observe everything, plan, apply the first subsystem's actions, look again, until nothing is left to do.
+
+No knowledge of Kubernetes here: `apply FILE` and the loop run the same cycle.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from storagepair_node_agent.actions import Action, Outcome, StepFailed, Verdict, apply
+from storagepair_node_agent.host import Host
+from storagepair_node_agent.snapshot import Desired, HostSnapshot
+from storagepair_node_agent.subsystems import bonds, drbd, filesystem, heartbeat, preflight, targets
+
+# from bare to serving takes about a dozen; more is two subsystems undoing each other's work
+_MAX_ROUNDS = 25
+_RETRY_SECONDS = 5.0
+_RETRY_LIMIT_SECONDS = 300.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subsystem:
+    """`condition`: its condition type on the StorageNode; `part`: its field of the HostSnapshot."""
+
+    condition: str
+    part: str
+    observe: Callable[[Host, Desired | None], object]
+    plan: Callable[[Desired, HostSnapshot], Outcome]
+
+
+# in the order in which they build on each other
+SUBSYSTEMS = (
+    Subsystem("Preflight", "preflight", preflight.observe, preflight.plan),
+    Subsystem("Network", "network", bonds.observe, bonds.plan),
+    Subsystem("Replication", "drbd", drbd.observe, drbd.plan),
+    Subsystem("Filesystem", "filesystem", filesystem.observe, filesystem.plan),
+    Subsystem("Heartbeat", "heartbeat", heartbeat.observe, heartbeat.plan),
+    Subsystem("Targets", "service", targets.observe, targets.plan),
+)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a cycle saw at its end, and did. `verdicts` by condition type, in the subsystems' order."""
+
+    snapshot: HostSnapshot
+    verdicts: Mapping[str, Verdict]
+    done: tuple[str, ...] = ()  # names of the actions carried out
+
+    @property
+    def ready(self) -> bool:
+        return all(verdict.ready for verdict in self.verdicts.values())
+
+    def sentence(self, node: str) -> str:
+        """What there is to say, in one line for people."""
+        role = "active" if self.snapshot.active else "not active"
+        did = f"did {', '.join(self.done)}; " if self.done else ""
+        open_ = [(name, verdict) for name, verdict in self.verdicts.items() if not verdict.ready]
+        if not open_:
+            return f"{did}{node} is {role}, all is as desired: nothing to do"
+        # what needs a person first, then what the others wait for
+        name, verdict = next((pair for pair in open_ if not pair[1].waiting), open_[0])
+        return f"{did}{node} is {role}; {name} {verdict.reason}: {verdict.message}"
+
+
+@dataclass
+class _Failure:
+    """A subsystem whose action failed; it is left alone until `again` (monotonic)."""
+
+    generation: int
+    message: str
+    again: float
+    pause: float
+
+
+@dataclass
+class Cycle:
+    """Runs cycles on one host; between them it remembers only what failed and when to try again."""
+
+    host: Host
+    subsystems: Sequence[Subsystem] = SUBSYSTEMS
+    clock: Callable[[], float] = time.monotonic
+    _failures: dict[str, _Failure] = field(default_factory=dict)
+    _complaints: dict[str, str] = field(default_factory=dict)
+
+    def run(self, desired: Desired, clock_offset_seconds: float | None = None) -> Pass:
+        """Converge as far as it goes now. Never raises for the host's faults."""
+        done: list[str] = []
+        for _ in range(_MAX_ROUNDS):
+            snapshot = self.observe(desired, clock_offset_seconds)
+            outcomes = self.plan(desired, snapshot)
+            chosen = next((name for name, outcome in outcomes.items() if outcome.actions), None)
+            if chosen is None:
+                break
+            done += self._carry_out(chosen, outcomes[chosen].actions, desired.generation)
+        else:
+            _log.warning("still something to do after %d rounds, going on in the next cycle", _MAX_ROUNDS)
+        return Pass(snapshot, {name: outcome.verdict for name, outcome in outcomes.items()}, tuple(done))
+
+    def observe(self, desired: Desired | None, clock_offset_seconds: float | None = None) -> HostSnapshot:
+        """One look at everything; a part that can't be seen is None."""
+        parts = {subsystem.part: self._look(subsystem, desired) for subsystem in self.subsystems}
+        snapshot = HostSnapshot(**parts)  # type: ignore[arg-type]  # each observe() returns its part's type
+        if snapshot.preflight is None:
+            return snapshot
+        return replace(snapshot, preflight=replace(snapshot.preflight, clock_offset_seconds=clock_offset_seconds))
+
+    def plan(self, desired: Desired, snapshot: HostSnapshot) -> dict[str, Outcome]:
+        """Every subsystem's outcome by condition type; without actions where they may not be carried out now."""
+        may_change = preflight.may_change(desired, snapshot)
+        outcomes = {}
+        for subsystem in self.subsystems:
+            outcome = self._planned(subsystem, desired, snapshot)
+            if outcome.actions and not may_change:
+                text = f"Nothing is changed on {desired.node} until its preflight passes."
+                outcome = Outcome(Verdict(False, "WaitingForPreflight", text, waiting=True))
+            outcomes[subsystem.condition] = self._after_failure(subsystem.condition, outcome, desired.generation)
+        return outcomes
+
+    def _look(self, subsystem: Subsystem, desired: Desired | None) -> object:
+        try:
+            seen = subsystem.observe(self.host, desired)
+        except Exception as error:  # noqa: BLE001 - whatever one part does, the others are still seen
+            complaint = f"{type(error).__name__}: {error}"
+            if self._complaints.get(subsystem.part) != complaint:
+                _log.warning("can't observe %s: %s", subsystem.part, complaint, exc_info=not isinstance(error, OSError))
+            self._complaints[subsystem.part] = complaint
+            return None
+        self._complaints.pop(subsystem.part, None)
+        return seen
+
+    def _planned(self, subsystem: Subsystem, desired: Desired, snapshot: HostSnapshot) -> Outcome:
+        try:
+            return subsystem.plan(desired, snapshot)
+        except Exception as error:  # noqa: BLE001 - a defect in one plan must not stop the others
+            _log.exception("the plan of %s is broken", subsystem.condition)
+            text = f"A defect in the agent on {desired.node}: {type(error).__name__}: {error}. See its log."
+            return Outcome(Verdict(False, "Defect", text))
+
+    def _after_failure(self, name: str, outcome: Outcome, generation: int) -> Outcome:
+        """A failed subsystem waits for its next try, and says what failed meanwhile."""
+        failure = self._failures.get(name)
+        if failure is None:
+            return outcome
+        if not outcome.actions or failure.generation != generation:
+            del self._failures[name]
+            return outcome
+        if self.clock() >= failure.again:
+            return outcome
+        return Outcome(Verdict(False, "ActionFailed", failure.message))
+
+    def _carry_out(self, name: str, actions: Sequence[Action], generation: int) -> list[str]:
+        done: list[str] = []
+        for action in actions:
+            _log.info("%s: %s", action.name, action.summary)
+            try:
+                apply(self.host, action)
+            except StepFailed as error:
+                before = self._failures.get(name)
+                pause = min(before.pause * 2, _RETRY_LIMIT_SECONDS) if before else _RETRY_SECONDS
+                self._failures[name] = _Failure(generation, str(error), self.clock() + pause, pause)
+                _log.warning("%s; next try in %.0f s", error, pause)
+                return done
+            done.append(action.name)
+        self._failures.pop(name, None)
+        return done

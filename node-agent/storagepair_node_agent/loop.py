@@ -1,0 +1,266 @@
+"""The agent's life: follow this node's StorageNode, run a cycle whenever something may be new, report what differs.
+
+The API server may be away at any time: the last good document is kept on the host and carried out all the same, and
+the status is delivered when the server is back.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from storagepair_crds import views
+
+from storagepair_node_agent import documents, journal, report
+from storagepair_node_agent.actions import StepFailed, apply
+from storagepair_node_agent.api import Api, ApiError, Document
+from storagepair_node_agent.cycle import Cycle, Pass
+from storagepair_node_agent.host import Host
+from storagepair_node_agent.snapshot import Desired
+from storagepair_node_agent.wakeups import Wakeups
+
+# events come in bursts (a bond's failover, a start of the service): look once they are over, and not all the time
+_SETTLE_SECONDS = 0.3
+_GAP_SECONDS = 1.0
+_FIRST_ANSWER_SECONDS = 10.0
+_BACKOFF_SECONDS = 1.0
+_BACKOFF_LIMIT_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Follower(threading.Thread):
+    """Keeps the latest StorageNode as the API server has it. `wake` is called when its spec may be new."""
+
+    def __init__(self, api: Api, wake: Callable[[], None]) -> None:
+        super().__init__(name="follower", daemon=True)
+        self._api = api
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._latest: Document | None = None
+        self._complaint = ""
+        self.answered = threading.Event()  # the API server said something, or did not answer
+
+    @property
+    def latest(self) -> Document | None:
+        """The StorageNode, None before the first answer and after it was deleted."""
+        with self._lock:
+            return self._latest
+
+    def offer(self, document: Document | None) -> None:
+        """Take a newer state of the object, from the watch or from a status patch's answer."""
+        with self._lock:
+            before, self._latest = self._latest, document
+        if _spec_version(before) != _spec_version(document):
+            self._wake()
+
+    def run(self) -> None:
+        pause = _BACKOFF_SECONDS
+        while True:
+            try:
+                self._follow()
+                pause = _BACKOFF_SECONDS
+            except ApiError as error:
+                if error.status == 410:  # the watch's version is too old: get again
+                    continue
+                self._complain(str(error))
+                time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the hosts, no secret
+                pause = min(pause * 2, _BACKOFF_LIMIT_SECONDS)
+
+    def _follow(self) -> None:
+        """One list-and-watch, until the server ends the watch."""
+        document = self._api.get()
+        self.answered.set()
+        if self._complaint:
+            _log.info("the API server answers again")
+            self._complaint = ""
+        self.offer(document)
+        # without an object any version of the collection will do: "0" is whatever the server has
+        version = document["metadata"]["resourceVersion"] if document else "0"
+        for change in self._api.watch(version):
+            if change is not None:
+                self.offer(None if change.deleted else change.document)
+
+    def _complain(self, text: str) -> None:
+        """Said once; the host goes on without."""
+        if text != self._complaint:
+            _log.warning("%s; going on with the document kept on the host", text)
+        self._complaint = text
+        self.answered.set()
+
+
+@dataclass
+class _Delivery:
+    """A status that the API server doesn't have yet is tried again with a growing pause."""
+
+    pause: float = 0.0
+    again: float = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() >= self.again
+
+    def failed(self) -> None:
+        self.pause = min(max(self.pause * 2, _BACKOFF_SECONDS), _BACKOFF_LIMIT_SECONDS)
+        self.again = time.monotonic() + self.pause
+
+    def succeeded(self) -> None:
+        self.pause = self.again = 0.0
+
+
+class Loop:
+    """Everything but the threads: one call of `turn()` is one cycle with its report."""
+
+    def __init__(self, host: Host, node: str, api: Api, follower: Follower, agent_version: str) -> None:
+        self._host = host
+        self._node = node
+        self._api = api
+        self._follower = follower
+        self._agent_version = agent_version
+        self._cycle = Cycle(host)
+        self._taken: object = None  # which document _desired, or _refused, stands for
+        self._desired = self._kept()
+        self._refused = ""  # why the API server's present document isn't carried out
+        self._authkey: str | None = None
+        self._authkey_for: object = None  # the document that it was read for
+        self._authkey_again = 0.0
+        self._last: Pass | None = None
+        self._said = ""
+        self._delivery = _Delivery()
+
+    def turn(self) -> None:
+        """Take the newest document, run a cycle, say what there is to say, deliver the status."""
+        self._take(self._follower.latest)
+        if self._desired is None:
+            self._say(f"there is no good StorageNode {self._node} yet, nothing is done", done=False)
+        else:
+            self._last = self._cycle.run(self._with_authkey(self._desired), self._api.clock_offset_seconds)
+            self._say(self._last.sentence(self._node), done=bool(self._last.done))
+            self._remember_delivered(self._desired)
+        self._deliver()
+
+    def _kept(self) -> Desired | None:
+        try:
+            document = documents.kept(self._host)
+            if document is None:
+                return None
+            desired = documents.desired_of(document, self._node)
+            self._taken = _spec_version(document)
+            return desired
+        except documents.InvalidDocument as error:
+            _log.warning("the document kept on the host is not used: %s", error)
+            return None
+
+    def _take(self, document: Document | None) -> None:
+        """A deleted object takes nothing from the host: absence is no instruction, what was wanted last stands."""
+        if document is None:
+            return
+        if self._taken == _spec_version(document):
+            return
+        self._taken = _spec_version(document)
+        try:
+            self._desired, self._refused = documents.desired_of(document, self._node), ""
+            documents.keep(self._host, document)
+        except documents.InvalidDocument as error:
+            self._refused = str(error)
+            _log.error("refused: %s; nothing is changed", error)
+
+    def _with_authkey(self, desired: Desired) -> Desired:
+        """Heartbeat's key, read once for each document (and again while that fails); kept in memory only."""
+        if desired.spec.service != "Run":
+            return desired
+        if self._authkey is None or self._authkey_for != self._taken:
+            self._read_authkey(desired)
+        return replace(desired, authkey=self._authkey)
+
+    def _read_authkey(self, desired: Desired) -> None:
+        if self._authkey_for == self._taken and time.monotonic() < self._authkey_again:
+            return
+        self._authkey_for, self._authkey_again = self._taken, time.monotonic() + _BACKOFF_LIMIT_SECONDS
+        try:
+            self._authkey = self._api.authkey(desired.spec.heartbeat.authkeys_secret_ref)
+        except ApiError as error:
+            _log.warning("Heartbeat's key can't be read: %s", error)
+
+    def _remember_delivered(self, desired: Desired) -> None:
+        try:
+            for action in journal.remember(self._host, desired.spec.delivered_incidents):
+                apply(self._host, action)
+        except (StepFailed, OSError) as error:
+            _log.warning("%s", error)
+
+    def _say(self, sentence: str, *, done: bool) -> None:
+        if done or sentence != self._said:
+            _log.info("%s", sentence)
+        self._said = sentence
+
+    def _deliver(self) -> None:
+        document = self._follower.latest
+        if document is None or not self._delivery.due():
+            return
+        stands = document.get("status") or {}
+        try:
+            patch = report.merge_patch(stands, views.document(self._status(document, stands)))
+        except ValueError as error:  # msgspec.ValidationError is one
+            _log.error("the object's present status is unreadable, replacing it: %s", error)
+            patch = report.merge_patch(stands, views.document(self._status(document, {})))
+        if not patch:
+            return
+        try:
+            self._follower.offer(self._api.patch_status(patch))
+            self._delivery.succeeded()
+        except ApiError as error:
+            self._delivery.failed()
+            _log.warning("the status is not delivered yet: %s", error)
+
+    def _status(self, document: Document, stands: Document) -> views.NodeStatus:
+        previous = views.view(views.NodeStatus, stands)
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        observed = previous
+        if self._desired is not None and self._last is not None:
+            observed = report.status(
+                self._desired,
+                self._last.snapshot,
+                self._last.verdicts,
+                journal.undelivered(self._host, self._desired.spec.delivered_incidents, time.time()),
+                previous,
+                now=now,
+                agent_version=self._agent_version,
+            )
+        if not self._refused:
+            return observed
+        generation = document["metadata"].get("generation", 0)
+        return report.refused(observed, self._refused, generation, previous, now=now)
+
+
+def run(host: Host, node: str, api: Api, *, interval_seconds: float, agent_version: str) -> None:
+    """Until SIGTERM or SIGINT; an action that was begun is finished first."""
+    wakeups = Wakeups(host, [journal.JOURNAL])
+    stop = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        wakeups.call()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    follower = Follower(api, wakeups.call)
+    loop = Loop(host, node, api, follower, agent_version)
+    follower.start()
+    follower.answered.wait(_FIRST_ANSWER_SECONDS)
+    while not stop.is_set():
+        started = time.monotonic()
+        loop.turn()
+        reasons = wakeups.wait(interval_seconds)
+        if not reasons & {"call", "timer"}:
+            stop.wait(max(_SETTLE_SECONDS, _GAP_SECONDS - (time.monotonic() - started)))
+    wakeups.close()
+
+
+def _spec_version(document: Document | None) -> object:
+    return document and (document["metadata"].get("uid"), document["metadata"].get("generation"))

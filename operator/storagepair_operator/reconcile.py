@@ -1,0 +1,107 @@
+"""The level-based loop: for each pair that something happened to, snapshot -> plan -> summary -> the difference."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from storagepair_operator import guard
+from storagepair_operator.cluster import ApiError, Cluster
+from storagepair_operator.kinds import NODES, PAIRS, Kind, PairKey
+from storagepair_operator.plan import plan
+from storagepair_operator.queue import KeyQueue
+from storagepair_operator.settings import Settings
+from storagepair_operator.store import Store
+from storagepair_operator.summarize import summarize
+from storagepair_operator.writer import NotWhole, Writer
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Brings pairs to what is declared, one at a time each, for ever."""
+
+    def __init__(self, cluster: Cluster, store: Store, writer: Writer, settings: Settings) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._writer = writer
+        self._settings = settings
+        self._queue = KeyQueue(settings.debounce_seconds)
+        self._failures: dict[PairKey, int] = {}
+        self._refused: set[PairKey] = set()
+        self._sentences: dict[PairKey, str] = {}
+
+    def changed(self, kind: Kind, keys: Iterable[PairKey]) -> None:
+        """Something happened to what concerns these pairs."""
+        for key in keys:
+            self._queue.add(key)
+        if kind in (PAIRS, NODES):
+            # what a refused pair lacks may be free now
+            for key in self._refused:
+                self._queue.add(key)
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._settings.workers):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            async with self._queue.next() as key:
+                await self._store.whole.wait()
+                await self._attempt(key)
+
+    async def _attempt(self, key: PairKey) -> None:
+        try:
+            await self._reconcile(key)
+        except NotWhole:
+            self._queue.add(key)
+        except ApiError as error:
+            delay = self._delay(key, quick=error.conflict)
+            level = logging.DEBUG if error.conflict else logging.WARNING
+            log.log(level, "%s: %s; again in %.1f s", key, error, delay)
+            self._queue.add(key, delay)
+        except Exception:
+            delay = self._delay(key, quick=False)
+            log.exception("%s: a defect; again in %.1f s", key, delay)
+            self._queue.add(key, delay)
+        else:
+            self._failures.pop(key, None)
+
+    async def _reconcile(self, key: PairKey) -> None:
+        snapshot = self._store.snapshot(key)
+        if snapshot.pair is None and key in snapshot.pairs:
+            log.error("%s can't be read and is left alone", key)
+            return
+        intents = await guard.judge(self._cluster, snapshot)
+        planned = plan(snapshot, intents, self._settings.secrets_namespace)
+        summary = summarize(snapshot, planned, datetime.now(UTC))
+        self._note_refusal(key, refused=planned.pair is not None and not planned.pair.accepted)
+        done = await self._writer.carry_out(snapshot, planned, summary)
+        self._tell(key, summary.sentence, done)
+        if snapshot.pair is None and not snapshot.things:
+            self._sentences.pop(key, None)
+
+    def _note_refusal(self, key: PairKey, *, refused: bool) -> None:
+        (self._refused.add if refused else self._refused.discard)(key)
+
+    def _tell(self, key: PairKey, sentence: str, done: list[str]) -> None:
+        """One sentence per reconcile; what only repeats the one before is for those who debug."""
+        news = bool(done) or self._sentences.get(key) != sentence
+        self._sentences[key] = sentence
+        log.log(
+            logging.INFO if news else logging.DEBUG,
+            "%s; %s",
+            sentence,
+            "wrote " + ", ".join(done) if done else "no change",
+        )
+
+    def _delay(self, key: PairKey, *, quick: bool) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        base = self._settings.backoff_seconds / (5 if quick else 1)
+        delay = min(base * 2.0 ** min(failures - 1, 10), self._settings.backoff_limit_seconds)
+        return delay * random.uniform(0.7, 1.3)  # noqa: S311 - to spread retries, not to guard anything

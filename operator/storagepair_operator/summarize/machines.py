@@ -1,0 +1,94 @@
+"""A pair's two machines, for people: ready, role, disk, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from storagepair_crds.views import Condition, NodeStatus, PairNodeStatus, PairStatus
+
+from storagepair_operator import reasons
+from storagepair_operator.roles import Roles, leftover, unseen
+from storagepair_operator.snapshot import Observed
+from storagepair_operator.summarize.conditions import FALSE, TRUE, UNKNOWN, State, find
+
+_BY_SEVERITY = (reasons.NODE_NOT_READY, reasons.NODE_NOT_SEEN, reasons.WAITING_FOR_AGENT, reasons.APPLYING)
+
+
+def nodes_ready(hosts: Mapping[str, Observed | None], old: PairStatus, generation: int) -> State:
+    """The condition NodesReady: its reason is the worst machine's, its message tells of all, the worst first."""
+    settled = _settled(old, generation)
+    problems: dict[tuple[str, str], list[str]] = {}
+    for name in hosts:
+        for problem in _problems(name, hosts, settled):
+            problems.setdefault(problem, []).append(name)
+    if not problems:
+        return State("NodesReady", TRUE, reasons.NODES_READY, f"{' and '.join(hosts)} are ready")
+    ordered = sorted(problems, key=lambda problem: _BY_SEVERITY.index(problem[0]))
+    message = "; ".join(f"{' and '.join(problems[problem])}: {problem[1]}" for problem in ordered)
+    return State("NodesReady", FALSE, ordered[0][0], message)
+
+
+def at_a_glance(hosts: Mapping[str, Observed | None], roles: Roles) -> tuple[PairNodeStatus, ...]:
+    """Each machine in three words."""
+    return tuple(_glance(name, hosts, roles) for name in hosts)
+
+
+def false_conditions(status: NodeStatus) -> list[Condition]:
+    """What a host complains about: the particular conditions, or the summary when it stands alone."""
+    false = [condition for condition in status.conditions if condition.status == FALSE]
+    return [condition for condition in false if condition.type != "Ready"] or false
+
+
+def _settled(old: PairStatus, generation: int) -> bool:
+    """Whether the machines were ready for this very generation before: then a lag of the agents is routine."""
+    condition = find(old.conditions, "NodesReady")
+    return condition is not None and condition.status == TRUE and condition.observed_generation == generation
+
+
+def _problems(name: str, hosts: Mapping[str, Observed | None], settled: bool) -> list[tuple[str, str]]:
+    """What is wrong with a machine: reason and message."""
+    host, peer = hosts[name], _peer(name, hosts)
+    if host is None or host.node.status.observed_generation < 0:
+        return [(reasons.WAITING_FOR_AGENT, "the node agent has not reported yet; does its pod run there?")]
+    status = host.node.status
+    if peer is not None and unseen(host, peer):
+        seer = peer.node.metadata.name
+        return [(reasons.NODE_NOT_SEEN, f"not seen by Heartbeat on {seer}; is the machine up, and are its links?")]
+    if complaints := false_conditions(status):
+        return [(reasons.NODE_NOT_READY, f"{c.type}: {c.message or c.reason}") for c in complaints]
+    if not settled and status.observed_generation < host.node.metadata.generation:
+        return [(reasons.APPLYING, "the node agent is carrying out the newest document")]
+    ready = find(status.conditions, "Ready")
+    if ready is None or ready.status != TRUE:
+        return [(reasons.APPLYING, ready.message if ready else "the node agent is still looking around")]
+    return []
+
+
+def _glance(name: str, hosts: Mapping[str, Observed | None], roles: Roles) -> PairNodeStatus:
+    host, peer = hosts[name], _peer(name, hosts)
+    if host is None or host.node.status.observed_generation < 0:
+        return PairNodeStatus(name=name)
+    status = host.node.status
+    if peer is not None and (leftover(host, peer) or unseen(host, peer)):
+        return PairNodeStatus(name=name, ready=FALSE, disk_state=peer.node.status.replication.peer_disk_state)
+    ready = find(status.conditions, "Ready")
+    return PairNodeStatus(
+        name=name,
+        ready=ready.status if ready else UNKNOWN,
+        role=_role(host, roles),
+        disk_state=status.replication.disk_state,
+    )
+
+
+def _role(host: Observed, roles: Roles) -> str:
+    if roles.both:
+        return "Unknown"
+    if roles.active is host:
+        return "Active"
+    running = host.node.status.heartbeat.running
+    return "Standby" if running and host.node.status.replication.role == "Secondary" else "Unknown"
+
+
+def _peer(name: str, hosts: Mapping[str, Observed | None]) -> Observed | None:
+    others: Iterable[Observed | None] = (host for other, host in hosts.items() if other != name)
+    return next(iter(others), None)

@@ -1,0 +1,184 @@
+"""What happened, for the record: Failover objects and events.
+
+Names say what happened, so that writing one twice is impossible and a lost answer can be tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from storagepair_crds.views import (
+    Condition,
+    Failover,
+    FailoverSpec,
+    Incident,
+    InitiatorACLStatus,
+    LUNStatus,
+    Metadata,
+    PairReference,
+    PairStatus,
+    StorageNode,
+    StoragePair,
+)
+
+from storagepair_operator import reasons
+from storagepair_operator.kinds import PAIRS, Kind
+from storagepair_operator.snapshot import Observed, Snapshot
+from storagepair_operator.summarize.conditions import FALSE, TRUE, find
+from storagepair_operator.summarize.machines import false_conditions
+from storagepair_operator.summarize.model import Event
+
+PAIR_LABEL = "storagepair.dev/pair"
+
+RECENT = timedelta(minutes=50)
+"""The API server forgets events after an hour. Older news than this is not told: it may have been told already."""
+
+_SILENT = (reasons.PREPARING, reasons.APPLYING)
+
+
+def new_failovers(snapshot: Snapshot, hosts: Iterable[Observed]) -> Iterator[Failover]:
+    """The moves that the hosts' journals tell of and no Failover object records yet."""
+    recorded = {failover.spec.incident for failover in snapshot.failovers}
+    for host in hosts:
+        for incident in host.node.status.incidents:
+            if incident.id not in recorded:
+                recorded.add(incident.id)
+                yield _failover(snapshot, incident)
+
+
+def move_event(pair: StoragePair, failover: Failover) -> Event:
+    """The event of a move."""
+    spec = failover.spec
+    planned = spec.cause == "Planned"
+    cause = {"Planned": "as asked", "NodeLost": f"{spec.from_ or 'the other machine'} was lost"}
+    note = (
+        f"the service moved from {spec.from_ or 'an unknown machine'} to {spec.to} in {spec.milliseconds / 1000:.1f} s "
+        f"({cause.get(spec.cause, 'the cause is not known')}), {spec.start_time} to {spec.end_time}"
+    )
+    return Event(
+        name=failover.metadata.name,
+        kind=PAIRS,
+        about=pair.metadata,
+        type="Normal" if planned else "Warning",
+        reason=reasons.SWITCHOVER if planned else reasons.FAILOVER,
+        action="Move",
+        note=note,
+        time=_micro(_parse(spec.end_time)),
+    )
+
+
+def turned(
+    kind: Kind,
+    about: Metadata,
+    old: PairStatus | LUNStatus | InitiatorACLStatus,
+    new: PairStatus | LUNStatus | InitiatorACLStatus,
+    now: datetime,
+) -> Iterator[Event]:
+    """An event for each condition that turned and that people want to hear of. Named by what it turned from."""
+    for condition in new.conditions:
+        before = find(old.conditions, condition.type)
+        same = before is not None and (before.status, before.reason) == (condition.status, condition.reason)
+        if same or not _worth_telling(kind, condition, before, new.conditions):
+            continue
+        origin = (before.status, before.reason, before.last_transition_time) if before else ()
+        good = condition.status == TRUE
+        yield Event(
+            name=_name(about, condition.type, condition.status, condition.reason, *origin),
+            kind=kind,
+            about=about,
+            type="Normal" if good else "Warning",
+            reason=condition.reason,
+            action=condition.type,
+            note=condition.message,
+            time=_micro(now),
+        )
+
+
+def complaints(pair: StoragePair, hosts: Iterable[Observed], now: datetime) -> Iterator[Event]:
+    """An event on the pair for each condition that an agent reports as false, while that is news."""
+    for host in hosts:
+        for condition in false_conditions(host.node.status):
+            since = _parse(condition.last_transition_time)
+            if now - since < RECENT:
+                yield _complaint(pair, host.node, condition, now)
+
+
+def _complaint(pair: StoragePair, node: StorageNode, condition: Condition, now: datetime) -> Event:
+    what = (node.metadata.uid, condition.type, condition.reason, condition.last_transition_time)
+    return Event(
+        name=_name(pair.metadata, *what),
+        kind=PAIRS,
+        about=pair.metadata,
+        type="Warning",
+        reason=condition.reason,
+        action=condition.type,
+        note=f"{node.metadata.name}: {condition.type}: {condition.message or condition.reason}",
+        time=_micro(now),
+    )
+
+
+def _worth_telling(kind: Kind, condition: Condition, before: Condition | None, conditions: Iterable[Condition]) -> bool:
+    if condition.type == "Accepted":
+        return condition.status == FALSE
+    if kind is not PAIRS:
+        return False
+    if condition.type == "Serving":
+        started = before is not None and before.status != TRUE
+        return condition.reason not in _SILENT if condition.status != TRUE else started
+    if condition.type == "Ready":
+        return condition.reason in (reasons.READY, reasons.DEGRADED)
+    return False
+
+
+def _failover(snapshot: Snapshot, incident: Incident) -> Failover:
+    key = snapshot.key
+    return Failover(
+        metadata=Metadata(
+            name=_dns(f"{key.name}-{incident.id}"), namespace=key.namespace, labels={PAIR_LABEL: key.name}
+        ),
+        spec=FailoverSpec(
+            pair_ref=PairReference(name=key.name),
+            cause=incident.cause,
+            from_=incident.from_,
+            to=incident.to,
+            start_time=incident.start_time,
+            end_time=incident.end_time,
+            milliseconds=incident.milliseconds,
+            incident=incident.id,
+            phases=incident.phases,
+        ),
+    )
+
+
+def _dns(text: str) -> str:
+    """A name that the API server takes; another one for each text.
+
+    >>> _dns("vmstore-node2-17"), _dns("vmstore-Node2_17")
+    ('vmstore-node2-17', 'vmstore-node2-17-8e94bd90')
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:240].strip("-")
+    return name if name == text else f"{name}-{_digest(text)[:8]}"
+
+
+def _name(about: Metadata, *parts: str) -> str:
+    return f"{about.name}.{_digest(about.uid, *parts)[:16]}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _micro(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _parse(text: str) -> datetime:
+    """A moment of a document; long ago when it is missing or none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,242 @@
+"""The only module that writes: plan and summary against what is there, and the difference to the API server."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from storagepair_crds.views import (
+    API_VERSION,
+    LUN,
+    AuthkeysReference,
+    Failover,
+    InitiatorACL,
+    Metadata,
+    NodeSpec,
+    Struct,
+    document,
+)
+
+from storagepair_operator.cluster import CONFLICT, FORBIDDEN, ApiError, Cluster
+from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, Kind
+from storagepair_operator.plan.model import Plan
+from storagepair_operator.snapshot import FINALIZER, Observed, Snapshot
+from storagepair_operator.store import Store
+from storagepair_operator.summarize.model import Event, Summary
+
+log = logging.getLogger(__name__)
+
+JSON_PATCH = "application/json-patch+json"
+REPORTER = "storagepair-operator"
+
+_TOLD = 20_000
+"""How many names of events and keys are remembered, so that they are not offered again and again."""
+
+_NOTE = 1024
+"""How long an event's note may be."""
+
+
+class NotWhole(Exception):
+    """The view stopped being proven while something was about to be written. It is tried again when it is."""
+
+
+class Writer:
+    """Carries out plans. Counts what it writes; what is there already is neither written nor counted."""
+
+    def __init__(self, cluster: Cluster, store: Store, instance: str) -> None:
+        self.writes: Counter[tuple[str, str]] = Counter()
+        self._cluster = cluster
+        self._store = store
+        self._instance = instance
+        self._told: dict[str, float] = {}
+
+    async def carry_out(self, snapshot: Snapshot, plan: Plan, summary: Summary) -> list[str]:
+        """Write what differs; what was written, in words. Raises the first `ApiError` after all that can go on did.
+
+        The order guards the hosts: what is released needs nothing more; what reaches a host is held first, so that it
+        can't go away unseen; what a status tells has been written before.
+        """
+        done: list[str] = []
+        errors: list[ApiError] = []
+        for thing in plan.release:
+            await self._try(errors, self._finalizers(thing, hold=False, done=done))
+        held = [await self._try(errors, self._finalizers(thing, hold=True, done=done)) for thing in plan.hold]
+        if plan.authkeys is not None:
+            await self._try(errors, self._authkeys(plan.authkeys, done))
+        if all(held):
+            for name, spec in plan.nodes.items():
+                await self._try(errors, self._node(name, spec, snapshot.nodes.get(name), done))
+        for event in summary.events:
+            await self._try(errors, self._event(event, done))
+        if not errors:  # the event of a move comes before its record, which is what says that it was told
+            for failover in summary.failovers:
+                await self._try(errors, self._failover(failover, done))
+            await self._statuses(snapshot, summary, errors, done)
+        if errors:
+            raise errors[0]
+        return done
+
+    async def _try(self, errors: list[ApiError], step: Any) -> bool:  # noqa: ANN401 - a coroutine
+        if not self._store.whole.is_set():
+            step.close()
+            raise NotWhole
+        try:
+            await step
+        except ApiError as error:
+            errors.append(error)
+            return False
+        return True
+
+    async def _statuses(self, snapshot: Snapshot, summary: Summary, errors: list[ApiError], done: list[str]) -> None:
+        pair = snapshot.pair
+        if pair is not None and summary.pair is not None:
+            await self._try(errors, self._status(PAIRS, pair.metadata, pair.status, summary.pair, done))
+        for lun in snapshot.luns:
+            await self._try(errors, self._status(LUNS, lun.metadata, lun.status, summary.luns[lun.metadata.name], done))
+        for acl in snapshot.acls:
+            await self._try(errors, self._status(ACLS, acl.metadata, acl.status, summary.acls[acl.metadata.name], done))
+
+    async def _finalizers(self, thing: LUN | InitiatorACL, *, hold: bool, done: list[str]) -> None:
+        metadata = thing.metadata
+        kind = LUNS if isinstance(thing, LUN) else ACLS
+        finalizers = [f for f in metadata.finalizers if f != FINALIZER] + ([FINALIZER] if hold else [])
+        patch = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
+            {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
+        ]
+        answer = await self._cluster.call(
+            "PATCH", kind.path(metadata.namespace, metadata.name), patch, content_type=JSON_PATCH
+        )
+        self._wrote(kind.name, "finalizer", metadata.name, done)
+        self._learn(kind, answer)
+
+    async def _authkeys(self, reference: AuthkeysReference, done: list[str]) -> None:
+        """Generate the key unless there is one. It is never read, updated or logged here."""
+        name = f"{reference.namespace}/{reference.name}"
+        if self._is_told(name):
+            return
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": reference.name, "namespace": reference.namespace},
+            "type": "Opaque",
+            "stringData": {"authkey": secrets.token_hex(32)},
+        }
+        if await self._create(f"/api/v1/namespaces/{reference.namespace}/secrets", body) is not None:
+            self._wrote("Secret", "create", reference.name, done)
+        self._tell(name)
+
+    async def _node(self, name: str, spec: NodeSpec, seen: Observed | None, done: list[str]) -> None:
+        metadata: dict[str, Any] = {"name": name}
+        if seen is None:
+            body = {"apiVersion": API_VERSION, "kind": NODES.name, "metadata": metadata, "spec": document(spec)}
+            answer = await self._cluster.call("POST", NODES.path(), body)
+            self._wrote(NODES.name, "create", name, done)
+            self._learn(NODES, answer)
+            return
+        old = seen.node
+        if old.spec == spec:
+            return
+        # replaced whole, so that no stranger's field survives in what is root on a host
+        metadata["resourceVersion"] = old.metadata.resource_version
+        metadata["labels"], metadata["annotations"] = old.metadata.labels, old.metadata.annotations
+        metadata["finalizers"] = old.metadata.finalizers
+        body = {"apiVersion": API_VERSION, "kind": NODES.name, "metadata": metadata, "spec": document(spec)}
+        answer = await self._cluster.call("PUT", NODES.path(name=name), body)
+        self._wrote(NODES.name, "spec", f"{name} ({_difference(old.spec, spec)})", done)
+        self._learn(NODES, answer)
+
+    async def _failover(self, failover: Failover, done: list[str]) -> None:
+        body = {"apiVersion": API_VERSION, "kind": FAILOVERS.name, **document(failover)}
+        answer = await self._create(FAILOVERS.path(failover.metadata.namespace), body)
+        if answer is not None:
+            self._wrote(FAILOVERS.name, "create", failover.metadata.name, done)
+            self._learn(FAILOVERS, answer)
+
+    async def _event(self, event: Event, done: list[str]) -> None:
+        if self._is_told(event.name):
+            return
+        namespace = event.about.namespace
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": event.name, "namespace": namespace},
+            "eventTime": event.time,
+            "reportingController": REPORTER,
+            "reportingInstance": self._instance,
+            "regarding": _reference(event),
+            "type": event.type,
+            "reason": event.reason,
+            "action": event.action,
+            "note": event.note if len(event.note) <= _NOTE else event.note[: _NOTE - 1] + "…",
+        }
+        try:
+            answer = await self._create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
+        except ApiError as error:
+            if error.status != FORBIDDEN:
+                raise
+            answer = None  # the namespace is being deleted; nobody is left to be told
+        if answer is not None:
+            self._wrote("Event", "create", f"{event.about.name} {event.reason}", done)
+        self._tell(event.name)
+
+    async def _status(self, kind: Kind, about: Metadata, old: Struct, new: Struct, done: list[str]) -> None:
+        if old == new:
+            return
+        # the UID, not the resourceVersion: a status is made from what is seen, and whoever saw last writes last
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": about.uid},
+            {"op": "add", "path": "/status", "value": document(new)},
+        ]
+        path = kind.path(about.namespace, about.name, "status")
+        answer = await self._cluster.call("PATCH", path, patch, content_type=JSON_PATCH)
+        self._wrote(kind.name, "status", f"{about.name} ({_difference(old, new)})", done)
+        self._learn(kind, answer)
+
+    async def _create(self, path: str, body: Mapping[str, Any]) -> bytes | None:
+        """None when it is there already."""
+        try:
+            return await self._cluster.call("POST", path, body)
+        except ApiError as error:
+            if error.status == CONFLICT and error.reason == "AlreadyExists":
+                return None
+            raise
+
+    def _wrote(self, kind: str, what: str, name: str, done: list[str]) -> None:
+        self.writes[kind, what] += 1
+        done.append(f"{kind} {name}")
+        log.debug("wrote %s of %s %s", what, kind, name)
+
+    def _learn(self, kind: Kind, answer: bytes) -> None:
+        self._store.put(kind, msgspec.json.decode(answer))
+
+    def _is_told(self, name: str) -> bool:
+        return name in self._told
+
+    def _tell(self, name: str) -> None:
+        self._told[name] = time.monotonic()
+        while len(self._told) > _TOLD:
+            del self._told[next(iter(self._told))]
+
+
+def _reference(event: Event) -> dict[str, str]:
+    about = event.about
+    return {
+        "apiVersion": API_VERSION,
+        "kind": event.kind.name,
+        "namespace": about.namespace,
+        "name": about.name,
+        "uid": about.uid,
+        "resourceVersion": about.resource_version,
+    }
+
+
+def _difference(old: Struct, new: Struct) -> str:
+    """The names of the fields that differ."""
+    fields = (field for field in new.__struct_fields__ if getattr(old, field) != getattr(new, field))
+    return ", ".join(field.rstrip("_") for field in fields)

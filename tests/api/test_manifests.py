@@ -1,0 +1,150 @@
+"""The kustomize base on a real API server: it applies, twice without a change, and grants what is needed, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lab.apiclient import ApiClient
+from lab.controlplane import ControlPlane
+from lab.kubectl import apply_crds, kubectl
+from lab.waiting import wait_for
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+SYSTEM = "storagepair-system"
+OPERATOR, AGENT = "storagepair-operator", "storagepair-node-agent"
+OURS, CRDS, EVENTS = "storagepair.dev", "apiextensions.k8s.io", "events.k8s.io"
+
+READ = "get list watch"
+# of whom, verbs, group, resource (with subresource), namespace ("" for the whole cluster)
+GRANTED = [
+    *(
+        (OPERATOR, READ, OURS, kind, "")
+        for kind in ("storagepairs", "luns", "initiatoracls", "storagenodes", "failovers")
+    ),
+    *((OPERATOR, "patch update", OURS, f"{kind}/status", "") for kind in ("storagepairs", "luns", "initiatoracls")),
+    (OPERATOR, "patch", OURS, "luns", ""),
+    (OPERATOR, "patch", OURS, "initiatoracls", ""),
+    (OPERATOR, "create update", OURS, "storagenodes", ""),
+    (OPERATOR, "create", OURS, "failovers", ""),
+    (OPERATOR, "create patch", EVENTS, "events", ""),
+    (OPERATOR, READ, "", "namespaces", ""),
+    (OPERATOR, READ, CRDS, "customresourcedefinitions", ""),
+    (OPERATOR, "create get", "", "secrets", SYSTEM),
+    (OPERATOR, "create get patch update", "coordination.k8s.io", "leases", SYSTEM),
+    (AGENT, READ, OURS, "storagenodes", ""),
+    (AGENT, "patch update", OURS, "storagenodes/status", ""),
+    (AGENT, "get", "", "secrets", SYSTEM),
+]
+REFUSED = [
+    # nobody writes to what the user wrote, takes a record back, or ends a host's desired state
+    (OPERATOR, "create patch update delete", OURS, "storagepairs", ""),
+    (OPERATOR, "create update delete", OURS, "luns", ""),
+    (OPERATOR, "create update delete", OURS, "initiatoracls", ""),
+    (OPERATOR, "patch delete deletecollection", OURS, "storagenodes", ""),
+    (OPERATOR, "patch update", OURS, "storagenodes/status", ""),
+    (OPERATOR, "patch update delete deletecollection", OURS, "failovers", ""),
+    (OPERATOR, "list watch update delete", "", "secrets", SYSTEM),
+    (OPERATOR, "get create", "", "secrets", "default"),
+    (OPERATOR, "create", "coordination.k8s.io", "leases", "kube-system"),
+    (OPERATOR, "create", "", "pods", SYSTEM),
+    (OPERATOR, "update delete", CRDS, "customresourcedefinitions", ""),
+    (AGENT, "create patch update delete", OURS, "storagenodes", ""),
+    (AGENT, READ, OURS, "storagepairs", ""),
+    (AGENT, "create", OURS, "failovers", ""),
+    (AGENT, "list watch create update", "", "secrets", SYSTEM),
+    (AGENT, "get", "", "secrets", "default"),
+    (AGENT, READ, "", "nodes", ""),
+    (AGENT, "create", EVENTS, "events", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def api(control_plane: ControlPlane) -> ApiClient:
+    # the base brings the CRDs too, but nobody waits for them there
+    apply_crds(control_plane.admin_kubeconfig)
+    apply(control_plane)
+    client = control_plane.client()
+    wait_for(lambda: allowed(client, GRANTED[-1]), "the role bindings to count", 10)
+    return client
+
+
+def apply(control_plane: ControlPlane) -> list[str]:
+    """Apply the base as the README says, and return the objects' names."""
+    arguments = ("apply", "--server-side", "--force-conflicts", "--kustomize", str(MANIFESTS), "--output=name")
+    return kubectl(control_plane.admin_kubeconfig, *arguments).split()
+
+
+def allowed(client: ApiClient, right: tuple[str, str, str, str, str]) -> bool:
+    """Whether a service account has any of the verbs."""
+    return any(answer for _, answer in answers(client, right))
+
+
+def answers(client: ApiClient, right: tuple[str, str, str, str, str]) -> list[tuple[str, bool]]:
+    account, verbs, group, resource, namespace = right
+    resource, _, subresource = resource.partition("/")
+    result = []
+    for verb in verbs.split():
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": f"system:serviceaccount:{SYSTEM}:{account}",
+                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}", "system:authenticated"],
+                "resourceAttributes": {**attributes, "namespace": namespace},
+            },
+        }
+        answer = client.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        result.append((verb, bool(answer["status"]["allowed"])))
+    return result
+
+
+@pytest.mark.parametrize("right", GRANTED, ids=lambda right: f"{right[0]}-{right[3]}")
+def test_granted(api: ApiClient, right: tuple[str, str, str, str, str]) -> None:
+    assert all(answer for _, answer in answers(api, right)), answers(api, right)
+
+
+@pytest.mark.parametrize("right", REFUSED, ids=lambda right: f"{right[0]}-{right[3]}")
+def test_refused(api: ApiClient, right: tuple[str, str, str, str, str]) -> None:
+    assert not any(answer for _, answer in answers(api, right)), answers(api, right)
+
+
+def test_nothing_is_granted_by_wildcard() -> None:
+    for path in MANIFESTS.glob("*rbac.yaml"):
+        for document in yaml.safe_load_all(path.read_text()):
+            for rule in document.get("rules", []):
+                assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+
+
+def test_applying_again_changes_nothing(control_plane: ControlPlane, api: ApiClient) -> None:
+    def versions() -> dict[str, Any]:
+        listed = kubectl(control_plane.admin_kubeconfig, "get", "--kustomize", str(MANIFESTS), "--output=json")
+        items = yaml.safe_load(listed)["items"]
+        return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
+
+    before = versions()
+    assert len(apply(control_plane)) == len(before)
+    assert versions() == before
+
+
+def test_the_agent_runs_as_the_host_needs_it(api: ApiClient) -> None:
+    daemon_set = api.get(f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets/{AGENT}")["spec"]
+    pod = daemon_set["template"]["spec"]
+    (container,) = pod["containers"]
+    assert daemon_set["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 1
+    assert (pod["hostPID"], pod["hostNetwork"]) == (True, True)
+    assert pod["serviceAccountName"] == AGENT
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["nodeSelector"] == {"storagepair.dev/storage-node": "true"}
+    assert container["securityContext"] == {"privileged": True}
+    # a memory limit would count mkfs and drbdmeta, and kill them
+    assert "limits" not in container["resources"]
+
+
+def test_the_sample_applies(control_plane: ControlPlane, api: ApiClient, namespace: str) -> None:
+    arguments = ("apply", f"--filename={MANIFESTS / 'samples'}", f"--namespace={namespace}", "--output=name")
+    made = kubectl(control_plane.admin_kubeconfig, *arguments).split()
+    assert [name.partition(".")[0] for name in made] == ["storagepair", "lun", "initiatoracl"]

@@ -1,0 +1,63 @@
+"""An API server of a few lines: answers by method and path, and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from storagepair_crds.views import API_VERSION, Struct, document
+from storagepair_operator.cluster import ApiError
+from storagepair_operator.kinds import Kind
+
+Answer = Callable[[object], object]
+
+
+@dataclass
+class FakeCluster:
+    """Stands in for `Cluster`: `answers` by "METHOD path", a document or an `ApiError`; else `default`."""
+
+    answers: dict[str, object] = field(default_factory=dict)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> bytes:
+        request = f"{method} {path}"
+        self.asked.append((request, msgspec.json.decode(msgspec.json.encode(body))))
+        answer = self.answers.get(request, ApiError(404, "NotFound", f"{request}: nothing there"))
+        if isinstance(answer, ApiError):
+            raise answer
+        if callable(answer):
+            answer = answer(body)
+        return msgspec.json.encode(answer)
+
+    async def read(self, path: str) -> dict[str, Any]:
+        result: dict[str, Any] = msgspec.json.decode(await self.call("GET", path))
+        return result
+
+    @property
+    def requests(self) -> list[str]:
+        """What was asked, without the bodies."""
+        return [request for request, _ in self.asked]
+
+
+def as_document(kind: Kind, struct: Struct, version: int = 10, **metadata: object) -> dict[str, Any]:
+    """An object as a watch delivers it."""
+    body = {"apiVersion": API_VERSION, "kind": kind.name, **document(struct)}
+    body["metadata"] = {**body["metadata"], "resourceVersion": str(version), **metadata}
+    return body
+
+
+def listing(*uids: tuple[str, int], version: int = 100) -> dict[str, Any]:
+    """A PartialObjectMetadataList."""
+    items = [{"metadata": {"uid": uid, "resourceVersion": str(each)}} for uid, each in uids]
+    return {"metadata": {"resourceVersion": str(version)}, "items": items or None}
