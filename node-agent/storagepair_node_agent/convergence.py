@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from storagepair_crds import views
+
 from storagepair_node_agent import exports, identity
 from storagepair_node_agent.actions import Run, Step
 from storagepair_node_agent.exports import Table
@@ -38,7 +39,9 @@ class Wanted:
     table: Table
     make: tuple[tuple[views.NodeLUN, identity.Identity], ...] = ()
     delete: tuple[str, ...] = ()
-    problems: dict[str, str] = field(default_factory=dict)  # "lun NAME" or "target NAME" -> what is wrong and what to do
+    problems: dict[str, str] = field(
+        default_factory=dict
+    )  # "lun NAME" or "target NAME" -> what is wrong and what to do
 
 
 def pair_key(desired: Desired) -> str:
@@ -80,7 +83,9 @@ def _target(
     """A target with its ACLs as the document wants them: entries that it does not name stay."""
     found = known.get(target.name)
     if found is not None and found.iqn != target.iqn:
-        return f"{desired.node} serves it as {found.iqn}: spec.targets[].iqn can't change to {target.iqn}; change it back"
+        return (
+            f"{desired.node} serves it as {found.iqn}: spec.targets[].iqn can't change to {target.iqn}; change it back"
+        )
     if found is None:
         if any(other.iqn == target.iqn for other in known.values()):
             return f"{target.iqn} is another target's already: choose another iqn"
@@ -242,9 +247,7 @@ def steps(before: Table, after: Table, service: ServiceFacts) -> tuple[Step, ...
 
     per_target(before, lambda target, live: _removals(before, after, target, live))
     if before != after or not service.table_readable:
-        found.append(
-            Run((WITH_LOCK, STORAGE, "put", exports.TABLE), _CHANGE_SECONDS, stdin=exports.render(after))
-        )
+        found.append(Run((WITH_LOCK, STORAGE, "put", exports.TABLE), _CHANGE_SECONDS, stdin=exports.render(after)))
     per_target(after, lambda target, live: _additions(after, target, live))
     per_target(after, lambda target, live: _evictions(before, target, live))
     if not service.port_open and after.targets:
@@ -321,9 +324,7 @@ def _same(unit: LogicalUnit, lun: LunFacts) -> bool:
 
 def _lun_step(verb: str, target: ExportedTarget, lun: LunFacts) -> Run:
     names = (lun.scsi_id, lun.serial, lun.vendor_id, lun.product_id)
-    return _locked(
-        EXPORTS, verb, str(target.tid), str(lun.number), exports.flags(lun), *names, exports.image(lun.name)
-    )
+    return _locked(EXPORTS, verb, str(target.tid), str(lun.number), exports.flags(lun), *names, exports.image(lun.name))
 
 
 def _locked(*argv: str) -> Run:

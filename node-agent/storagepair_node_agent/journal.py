@@ -23,8 +23,8 @@ DELIVERED = f"{STATE}/delivered"
 SETTLE_SECONDS = 60  # so long may the script look for the cause after the service is up
 
 _LINE = re.compile(
-    r"1 (?P<incident>\d+-\S+) (?P<boot>\S+) (?P<mono>\d{1,15}) (?P<wall>\d{1,17}) (?P<verb>start|stop) (?P<phase>[a-z-]+)"
-    r"(?P<facts>( \S+)*)"
+    r"1 (?P<incident>\d+-\S+) (?P<boot>\S+) (?P<mono>\d{1,15}) (?P<wall>\d{1,17})"
+    r" (?P<verb>start|stop) (?P<phase>[a-z-]+)(?P<facts>( \S+)*)"
 )
 _NUMBER = re.compile(r"[0-9]{1,17}")
 _OWN_PHASES = ("begin", "promoted", "mounted", "targets", "vip", "open")
@@ -79,7 +79,7 @@ def read(host: Host, now_seconds: float) -> tuple[Incident, ...]:
 
 
 def undelivered(host: Host, delivered: Iterable[str], now_seconds: float) -> tuple[Incident, ...]:
-    """What the status shall tell: incidents that neither the operator names as recorded nor the host remembers as such."""
+    """What the status shall tell: incidents that neither the operator nor the host's memory knows as recorded."""
     known = {*delivered, *_remembered(host)}
     return tuple(incident for incident in read(host, now_seconds) if incident.id not in known)
 
@@ -137,7 +137,7 @@ def _incident(run: tuple[Entry, ...], now_seconds: float) -> Incident | None:
 
 
 def _cause(first: Entry, past: Entry, lost: Entry | None) -> tuple[str, int]:
-    """Why, and since when (microseconds). The other host's clock may be ahead of ours: never later than our beginning."""
+    """Why, and since when (microseconds): never later than our beginning, whatever the other host's clock says."""
     released = _number(past, "released")
     if released is not None:
         return "Planned", min(released, first.wall)

@@ -9,15 +9,13 @@ import contextlib
 import logging
 import os
 import selectors
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
 
 from storagepair_node_agent.host import Host
+from storagepair_node_agent.netlink import Monitor
 
-_RTMGRP_LINK = 0x1  # linux/rtnetlink.h
-_RTMGRP_IPV4_IFADDR = 0x10
 _TICK_SECONDS = 1.0
 _EVENTS_RETRY_SECONDS = 15.0
 
@@ -33,8 +31,7 @@ class Wakeups:
         self._selector = selectors.DefaultSelector()
         self._reader, self._caller = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._reader, selectors.EVENT_READ, "call")
-        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        self._netlink.bind((0, _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR))
+        self._netlink = Monitor()
         self._selector.register(self._netlink, selectors.EVENT_READ, "network")
         self._events: subprocess.Popen[bytes] | None = None
         self._events_again = 0.0
@@ -66,12 +63,13 @@ class Wakeups:
         os.close(self._caller)
 
     def _drain(self, key: selectors.SelectorKey) -> str:
+        if key.data == "network":
+            self._netlink.drain()
+            return "network"
         try:
             content = os.read(key.fd, 65536)
         except BlockingIOError:
             return ""
-        except OSError:  # ENOBUFS: netlink messages were lost; to look is all that is needed
-            return str(key.data)
         if not content and key.data == "drbd":
             self._end_events()
         return str(key.data)

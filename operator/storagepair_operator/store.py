@@ -64,10 +64,11 @@ class Store:
 
     def put(self, kind: Kind, document: Mapping[str, Any]) -> bool:
         """Take a newer version of an object; False when it was known already, or deleted."""
-        entry = _entry(kind, document)
-        known = self._entries[kind].get(entry.uid)
-        if entry.uid in self._gone or (known is not None and known.version >= entry.version):
+        metadata = document["metadata"]
+        known = self._entries[kind].get(metadata["uid"])
+        if metadata["uid"] in self._gone or (known is not None and known.version >= int(metadata["resourceVersion"])):
             return False
+        entry = _entry(kind, document)
         self._unlink(known)
         self._entries[kind][entry.uid] = entry
         if entry.value is None:

@@ -6,18 +6,26 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from lab import cache, image, lab, state
+from lab import cache, image, registry, state
 from lab.debian import SUITES, DebianError
 from lab.keeper import KeeperError
-from lab.lab import MACHINES, Lab
+from lab.lab import MACHINES, Lab, LabGuest
 from lab.qmp import QmpError
 from lab.ssh import CommandFailed, SshError
 from lab.state import LabError
 from lab.switches import SWITCHES, SwitchError
 
 DEFAULT_NAME = "lab"
+_Run = Callable[[argparse.Namespace], object]
+
+
+class _Add(Protocol):
+    def __call__(self, name: str, run: _Run, help_text: str, *positional: str) -> argparse.ArgumentParser: ...
+
+
 _EXPECTED = (LabError, SshError, CommandFailed, KeeperError, QmpError, SwitchError, DebianError)
 
 
@@ -25,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; 0 when it worked."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options) or 0)
+        outcome = options.run(options)
+        return outcome if isinstance(outcome, int) else 0
     except _EXPECTED as error:
         cache.say(f"lab: {error}")
         return 1
@@ -41,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default=DEFAULT_NAME, help="which lab, several may run (default: %(default)s)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: object, help_text: str, *positional: str) -> argparse.ArgumentParser:
+    def add(name: str, run: _Run, help_text: str, *positional: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help_text, description=help_text)
         command.add_argument("--name", default=argparse.SUPPRESS, help="which lab (default: lab)")
         for each in positional:
@@ -54,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--suite", default=os.environ.get("SUITE", image.DEFAULT_SUITE), choices=SUITES)
     up.add_argument("--data-mib", type=int, default=192, help="size of a storage node's /dev/vdb")
     up.add_argument("--owner", type=int, help="end the lab when the process with this id ends")
+    up.add_argument("--boot", action="store_true", help="a real boot, where a saved one would do")
     add("down", _down, "end all processes and remove all files of the lab")
     add("list", _list, "the names of all labs")
     add("status", _status, "what is on, what is cut, which snapshots there are (JSON)")
@@ -63,8 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_faults(add: object) -> None:
-    assert callable(add)
+def _add_faults(add: _Add) -> None:
     add("unplug", lambda o: _guest(o).unplug(o.nic), "pull a network cable: the carrier goes", "machine", "nic")
     add("plug", lambda o: _guest(o).plug(o.nic), "put the cable back", "machine", "nic")
     add("switch-off", lambda o: _lab(o).switch_off(o.switch), "switch off a switch", "switch")
@@ -85,21 +94,21 @@ def _lab(options: argparse.Namespace) -> Lab:
     return Lab.open(options.name)
 
 
-def _guest(options: argparse.Namespace) -> lab.LabGuest:
+def _guest(options: argparse.Namespace) -> LabGuest:
     return _lab(options).machines[options.machine]
 
 
 def _up(options: argparse.Namespace) -> None:
-    Lab.up(options.name, suite=options.suite, data_mib=options.data_mib, owner_pid=options.owner)
+    Lab.up(options.name, suite=options.suite, data_mib=options.data_mib, boot=options.boot, owner_pid=options.owner)
     cache.say(f"the lab is up: python -m lab --name {options.name} ssh node1")
 
 
 def _down(options: argparse.Namespace) -> None:
-    lab.remove(options.name)
+    registry.remove(options.name)
 
 
 def _list(_options: argparse.Namespace) -> None:
-    for name in lab.known_labs():
+    for name in registry.known():
         print(name)
 
 

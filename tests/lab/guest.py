@@ -87,15 +87,21 @@ class Guest:
         """Has the machine power?"""
         return self.name in self._keeper.running()
 
-    def power_on(self, *, wiring: state.LabState, restore: str | None = None) -> None:
-        """Start the machine with its cables as `wiring` has them; with `restore`, stopped in that snapshot."""
+    def power_on(self, *, wiring: state.LabState, restore: str | None = None, memory: Path | None = None) -> None:
+        """Start the machine with its cables as `wiring` has them.
+
+        With `restore` it is stopped in that snapshot, with `memory` in the state of that file; else it boots.
+        """
         self.spec.qmp_socket.unlink(missing_ok=True)
         self._ssh.drop()
-        self._booting = restore is None
+        self._booting = restore is None and memory is None
         log = self.spec.run_dir / f"{self.name}.qemu.log"
-        self._keeper.spawn(self.name, self.spec.arguments(restore=restore), log=log)
+        arguments = self.spec.arguments(restore=restore, incoming=memory is not None)
+        self._keeper.spawn(self.name, arguments, log=log)
         try:
             qmp.wait_answering(self.spec.qmp_socket, _QEMU_START_SECONDS, alive=self.is_on)
+            if memory is not None:
+                qmp.load_state(self.spec.qmp_socket, memory)
         except qmp.QmpError as error:
             raise state.LabError(f"{self.name} did not start: {error}; {_tail(log)}") from error
         self.apply_wiring(wiring)
@@ -194,11 +200,16 @@ class Guest:
         """The disks that the machine writes to."""
         return [self.spec.root_disk, *([self.spec.data_disk] if self.spec.role.data_disk else [])]
 
-    def make_disks(self, base: Path, data_mib: int) -> None:
-        """Make the machine's disks: a fresh overlay over the image, and an empty data disk."""
-        _qemu_img("create", "-q", "-f", "qcow2", "-b", str(base), "-F", "qcow2", str(self.spec.root_disk))
+    def save_memory(self, target: Path) -> None:
+        """Write the paused machine's state to `target`. It never runs again, and its disks are complete."""
+        qmp.save_state(self.spec.qmp_socket, target)
+
+    def make_disks(self, data_mib: int, root_backing: str, data_backing: str | None = None) -> None:
+        """Make the machine's disks: overlays over files of the same folder. Without a backing, data is empty."""
+        _qemu_img("create", "-q", "-f", "qcow2", "-b", root_backing, "-F", "qcow2", str(self.spec.root_disk))
         if self.spec.role.data_disk:
-            _qemu_img("create", "-q", "-f", "qcow2", str(self.spec.data_disk), f"{data_mib}M")
+            backing = ["-b", data_backing, "-F", "qcow2"] if data_backing else []
+            _qemu_img("create", "-q", "-f", "qcow2", *backing, str(self.spec.data_disk), f"{data_mib}M")
 
     def set_clock(self) -> None:
         """Set the machine's clock to this machine's."""

@@ -44,9 +44,7 @@ def guest_image(suite: str = DEFAULT_SUITE, kube: KubeLayer | None = None) -> Gu
     rootfs = _rootfs(suite)
     ssh = _ssh_keys()
     inputs: dict[str, cache.KeyInput] = {"rootfs": rootfs.parent.name, "ssh": ssh.name, **_source_inputs()}
-    with_kernel = cache.artifact(
-        f"guest-{suite}", inputs, lambda folder: _build(folder, suite, rootfs, ssh, None)
-    )
+    with_kernel = cache.artifact(f"guest-{suite}", inputs, lambda folder: _build(folder, suite, rootfs, ssh, None))
     disk = with_kernel
     if kube is not None:
         disk = cache.artifact(

@@ -1,30 +1,24 @@
 """A lab: two storage nodes, an initiator and four switches on this machine. The facade for tests and people.
 
-    lab = Lab.up("demo")
-    lab.node1.ssh("uname -r")
-    lab.node1.unplug("eth0")
-    lab.snapshot("fresh")
-    lab.node2.power_cut()
-    lab.restore("fresh")
-    lab.down()
+`Lab.up("demo")`, then `lab.node1.ssh(...)`, `lab.node1.unplug("eth0")`, `lab.switch_off("svcA")`,
+`lab.node2.power_cut()`, `lab.cut_api()`, `lab.snapshot("tag")`, `lab.restore("tag")`, and `lab.down()`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab import accel, cache, state
+from lab import accel, booted, cache, registry, state
+from lab.booted import Template
 from lab.guest import BOOT_SECONDS, Guest
-from lab.image import DEFAULT_SUITE, guest_image
+from lab.image import DEFAULT_SUITE, GuestImage, guest_image
 from lab.keeper import Keeper, KeeperGone
 from lab.kubelayer import KubeLayer
 from lab.machine import INITIATOR, STORAGE, MachineSpec
@@ -102,40 +96,56 @@ class Lab:
         owner_pid: int | None = None,
         memory_mib: int = 512,
         data_mib: int = 192,
+        boot: bool = False,
     ) -> Lab:
-        """Bring up a lab of bare machines and return when all have booted. What is missing is built first.
+        """Bring up a lab of bare machines, booted and ready for commands. What is missing is built first.
 
+        The machines start from the saved state of an earlier boot, unless a real one is asked for with `boot`.
         With `owner_pid` every process of the lab ends when that one does, however it ends.
         """
-        run_dir = state.run_dir(name)
-        remove_dead_labs()
+        if registry.is_up(name):
+            raise LabError(f"the lab {name!r} is up already: `down` ends it, or choose another name")
+        registry.remove_dead()
         image = guest_image(suite, kube)
         accelerator = accel.choose(image.kernel, image.initrd)
-        with contextlib.suppress(KeeperGone):
-            Keeper.connect(run_dir)
-            raise LabError(f"the lab {name!r} is up already: `down` ends it, or choose another name")
+        settings = LabState(
+            name=name,
+            suite=suite,
+            kube=kube is not None,
+            accelerator=accelerator,
+            ssh_key=str(image.ssh_key),
+            loopback=0,
+            memory_mib=memory_mib,
+            data_mib=data_mib,
+            owned=owner_pid is not None,
+        )
+        if boot:
+            return cls._start(settings, image, None, owner_pid)
+
+        def make(new: Template) -> None:
+            with cache.step(f"booting machines for the first time (Debian {suite}, with {accelerator})"):
+                first = replace(settings, name=f"boot-{os.getpid()}", owned=True)
+                lab = cls._start(first, image, None, os.getpid())
+                try:
+                    new.save(lab.machines.values())
+                finally:
+                    lab.down()
+
+        saved = booted.template(image, accelerator, memory_mib, data_mib, make)
+        return cls._start(settings, image, saved, owner_pid)
+
+    @classmethod
+    def _start(cls, settings: LabState, image: GuestImage, saved: Template | None, owner_pid: int | None) -> Lab:
+        run_dir = state.run_dir(settings.name)
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         with state.locked(run_dir.parent):
-            _remove(name)
+            registry.remove_files(settings.name)
             keeper = Keeper.start(run_dir, owner_pid=owner_pid)
-            settings = LabState(
-                name=name,
-                suite=suite,
-                kube=kube is not None,
-                accelerator=accelerator,
-                disk=str(image.disk),
-                kernel=str(image.kernel),
-                initrd=str(image.initrd),
-                ssh_key=str(image.ssh_key),
-                loopback=state.free_loopback(_taken_loopbacks()),
-                memory_mib=memory_mib,
-                data_mib=data_mib,
-                owned=owner_pid is not None,
-            )
+            settings = replace(settings, loopback=state.free_loopback(registry.taken_loopbacks()))
             state.save(run_dir, settings)
         lab = cls(run_dir, keeper)
         try:
-            lab._boot(settings)
+            lab._boot(settings, image, saved)
         except BaseException:
             lab.down(keep_logs=True)
             raise
@@ -154,9 +164,7 @@ class Lab:
     def down(self, *, keep_logs: bool = False) -> None:
         """End every process of the lab and remove its files (the logs stay where asked for)."""
         self.keeper.shutdown()
-        shutil.rmtree(state.disks_dir(self.run_dir.name), ignore_errors=True)
-        if not keep_logs:
-            shutil.rmtree(self.run_dir, ignore_errors=True)
+        registry.remove_files(self.run_dir.name, keep_logs=keep_logs)
 
     @property
     def settings(self) -> LabState:
@@ -267,28 +275,35 @@ class Lab:
 
     # --- within -------------------------------------------------------------------------------------------------
 
-    def _boot(self, settings: LabState) -> None:
-        state.disks_dir(settings.name).mkdir(parents=True)
+    def _boot(self, settings: LabState, image: GuestImage, saved: Template | None) -> None:
+        folder = state.disks_dir(settings.name)
+        folder.mkdir(parents=True)
+        booted.link_files(image, saved, folder)
+        self._start_switches()
+
+        def start(guest: LabGuest) -> None:
+            if saved is None:
+                guest.make_disks(settings.data_mib, booted.BASE)
+                guest.power_on(wiring=settings)
+            else:
+                guest.make_disks(settings.data_mib, saved.root(guest.name), saved.data(guest.name))
+                guest.power_on(wiring=settings, memory=folder / saved.memory(guest.name))
+
+        with cache.step(f"starting the machines of the lab {settings.name}"):
+            _together(start, self.machines.values())
+            if saved is not None:
+                _together(Guest.resume, self.machines.values())
+            self.wait_ssh()
+            _together(Guest.wait_booted, self.machines.values())
+
+    def _start_switches(self) -> None:
         ports = {port: switch for guest in self.machines.values() for port, switch in guest.spec.ports().items()}
         command = [sys.executable, "-m", "lab.switches", str(self.run_dir)]
         command += [f"{port}={switch}" for port, switch in ports.items()]
-        self.keeper.spawn(
-            _SWITCH_PROCESS,
-            command,
-            log=self.run_dir / "switches.log",
-            env={"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-        )
+        environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        self.keeper.spawn(_SWITCH_PROCESS, command, log=self.run_dir / "switches.log", env=environment)
         # its last act before it serves
         wait_for((self.run_dir / CONTROL_SOCKET).exists, "the switches to start", _SWITCH_SECONDS)
-
-        def boot(guest: LabGuest) -> None:
-            guest.make_disks(settings.image.disk, settings.data_mib)
-            guest.power_on(wiring=settings)
-
-        with cache.step(f"booting the machines of the lab {settings.name}"):
-            _together(boot, self.machines.values())
-            self.wait_ssh()
-            _together(Guest.wait_booted, self.machines.values())
 
     def _wire_switches(self, settings: LabState) -> None:
         client = SwitchClient(self.run_dir)
@@ -304,42 +319,6 @@ class Lab:
             raise LabError(f"there is no switch {name!r}: choose from {', '.join(SWITCHES)}")
 
 
-def known_labs() -> list[str]:
-    """The names of all labs that left something, running or not."""
-    folders = state.runs_root().glob("*/state.json")
-    return sorted(folder.parent.name for folder in folders)
-
-
-def remove_dead_labs() -> None:
-    """Remove the files of labs whose owner was killed: their processes ended with it, their disks did not."""
-    for name in known_labs():
-        with contextlib.suppress(LabError, KeyError, TypeError, ValueError):
-            if state.load(state.run_dir(name)).owned:
-                try:
-                    Keeper.connect(state.run_dir(name))
-                except KeeperGone:
-                    _remove(name)
-
-
-def remove(name: str) -> None:
-    """End the lab `name`, if it runs, and remove all that it left."""
-    Keeper(state.run_dir(name)).shutdown()
-    _remove(name)
-
-
-def _remove(name: str) -> None:
-    shutil.rmtree(state.run_dir(name), ignore_errors=True)
-    shutil.rmtree(state.disks_dir(name), ignore_errors=True)
-
-
-def _taken_loopbacks() -> set[int]:
-    taken = set()
-    for name in known_labs():
-        with contextlib.suppress(LabError, TypeError, ValueError):
-            taken.add(state.load(state.run_dir(name)).loopback)
-    return taken
-
-
 def _spec(settings: LabState, run_dir: Path, name: str, index: int) -> MachineSpec:
     disks = state.disks_dir(settings.name)
     return MachineSpec(
@@ -347,8 +326,8 @@ def _spec(settings: LabState, run_dir: Path, name: str, index: int) -> MachineSp
         role=MACHINES[name],
         index=index,
         run_dir=run_dir,
-        kernel=Path(settings.kernel),
-        initrd=Path(settings.initrd),
+        kernel=disks / booted.KERNEL,
+        initrd=disks / booted.INITRD,
         root_disk=disks / f"{name}.qcow2",
         data_disk=disks / f"{name}-data.qcow2",
         loopback=settings.address(index),
@@ -366,8 +345,3 @@ def _together(action: Callable[[LabGuest], object], guests: Iterable[LabGuest]) 
     with ThreadPoolExecutor(max_workers=len(chosen)) as pool:
         for future in [pool.submit(action, guest) for guest in chosen]:
             future.result()
-
-
-def own_pid() -> int:
-    """This process, as the owner of a lab."""
-    return os.getpid()

@@ -111,8 +111,8 @@ class MachineSpec:
         """Switch ports and their switches."""
         return {self.port(nic.name): nic.network for nic in self.role.nics if nic.network in switches.SWITCHES}
 
-    def arguments(self, *, restore: str | None = None) -> list[str]:
-        """QEMU's argument list; with `restore`, stopped in the state of that snapshot."""
+    def arguments(self, *, restore: str | None = None, incoming: bool = False) -> list[str]:
+        """QEMU's argument list. With `restore`, stopped in that snapshot; with `incoming`, it waits for a state."""
         command = [
             QEMU,
             *("-name", self.name, "-nodefaults", "-display", "none", "-vga", "none", "-monitor", "none"),
@@ -129,6 +129,8 @@ class MachineSpec:
             command += ["-netdev", self._netdev(nic), "-device", self._device(nic, position)]
         if restore is not None:
             command += ["-loadvm", restore, "-S"]
+        if incoming:
+            command += ["-incoming", "defer", "-S"]
         return command
 
     def kernel_options(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
-import os
 import shlex
 import socket
 import subprocess
@@ -17,7 +16,7 @@ import tarfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 Command = str | Sequence[str]
 Result = subprocess.CompletedProcess[str]
@@ -90,7 +89,7 @@ class Ssh:
         """Write a file in the machine; folders above it are made."""
         data = content.encode() if isinstance(content, str) else content
         quoted = shlex.quote(path)
-        line = f"mkdir -p {shlex.quote(os.path.dirname(path) or '.')} && cat > {quoted} && chmod {mode:o} {quoted}"
+        line = f"mkdir -p {shlex.quote(str(PurePosixPath(path).parent))} && cat > {quoted} && chmod {mode:o} {quoted}"
         self.run(line, stdin=data, timeout=timeout)
 
     def read(self, path: str, *, timeout: float = DEFAULT_TIMEOUT) -> bytes:

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lab import cache, machine
-from lab.image import GuestImage
 
 ROOT_VARIABLE = "STORAGEPAIR_RUN"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
@@ -36,9 +35,6 @@ class LabState:
     suite: str
     kube: bool
     accelerator: str
-    disk: str
-    kernel: str
-    initrd: str
     ssh_key: str
     loopback: int
     memory_mib: int
@@ -47,11 +43,6 @@ class LabState:
     unplugged: tuple[str, ...] = ()
     off_switches: tuple[str, ...] = ()
     api_cut: bool = False
-
-    @property
-    def image(self) -> GuestImage:
-        """What the machines boot from."""
-        return GuestImage(self.suite, Path(self.disk), Path(self.kernel), Path(self.initrd), Path(self.ssh_key))
 
     def address(self, index: int) -> str:
         """The loopback address at which machine number `index` is reached from this machine."""

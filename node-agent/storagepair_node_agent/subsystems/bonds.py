@@ -7,6 +7,7 @@ Nothing is ever taken away from a bond: an address that no document names may be
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from pyroute2.iproute.linux import IPRoute
@@ -15,6 +16,7 @@ from storagepair_crds import views
 
 from storagepair_node_agent.actions import Action, Outcome, RemoveFile, Run, Step, Verdict, WriteFile
 from storagepair_node_agent.host import Host
+from storagepair_node_agent.netlink import Monitor
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, Interface, NetworkFacts
 
 MODE = "active-backup"
@@ -23,9 +25,11 @@ UNIT = "storagepair-network.service"
 _UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 _SCRIPT = "/usr/local/lib/storagepair/network-up"
 _MODPROBE = "/etc/modprobe.d/storagepair.conf"
+_LINK = "/etc/systemd/network/80-storagepair.link"
 _AF_INET = 2
 _ARPHRD_ETHER = 1
 _IFF_UP = 1
+_REREAD_SECONDS = 60
 _MODE_NAMES = dict(
     enumerate(("balance-rr", MODE, "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"))
 )  # linux/if_bonding.h
@@ -77,9 +81,9 @@ _MODES = {_SCRIPT: 0o755}
 def observe(host: Host, desired: Desired | None) -> NetworkFacts:
     """Every link and IPv4 address, by netlink (the pod shares the host's network namespace)."""
     return NetworkFacts(
-        interfaces=_read_links(),
+        interfaces=_links(host),
         persistent=host.read(BATCH),
-        files={path: content for path in _BOOT_FILES if (content := host.read(path)) is not None},
+        files={path: content for path in (*_BOOT_FILES, _LINK) if (content := host.read(path)) is not None},
         enabled=host.present(f"/etc/systemd/system/multi-user.target.wants/{UNIT}"),
     )
 
@@ -199,6 +203,8 @@ def _create(facts: NetworkFacts, bonds: list[views.NodeBond]) -> Action:
         "make " + "; ".join(f"{b.name} of {', '.join(b.members)} with {', '.join(b.addresses)}" for b in bonds),
         (
             WriteFile(_MODPROBE, _BOOT_FILES[_MODPROBE]),
+            WriteFile(_LINK, _link(bonds)),
+            Run(("udevadm", "control", "--reload")),
             WriteFile(BATCH, _text(_other_lines(before, bonds) + batch(bonds))),
             _ip_batch(replaced + batch(bonds)),
         ),
@@ -230,17 +236,24 @@ def _boot_actions(facts: NetworkFacts, ours: list[views.NodeBond]) -> list[Actio
     """Keep our bonds for the next boot. A bond of the host's own configuration (adopted) stays that one's care."""
     if not ours:
         return []
-    stale = [path for path, content in _BOOT_FILES.items() if facts.files.get(path) != content]
-    steps: list[Step] = [WriteFile(path, _BOOT_FILES[path], _MODES.get(path, 0o644)) for path in stale]
+    files = {**_BOOT_FILES, _LINK: _link(ours)}
+    stale = [path for path, content in files.items() if facts.files.get(path) != content]
+    steps: list[Step] = [WriteFile(path, files[path], _MODES.get(path, 0o644)) for path in stale]
     wanted = _text(_other_lines(facts.persistent, ours) + batch(ours))
     if facts.persistent != wanted and all(_ours(facts, bond) for bond in ours):
         steps.append(WriteFile(BATCH, wanted))  # else bonds.create writes it
     if not facts.enabled:
-        steps.append(Run(("systemctl", "enable", UNIT)))
-    elif _UNIT_FILE in stale:
-        steps.append(Run(("systemctl", "daemon-reload")))
+        # for the next boot only: systemd need not read its units again now, which takes many seconds on a small host
+        steps.append(Run(("systemctl", "--no-reload", "enable", UNIT)))
     names = ", ".join(bond.name for bond in ours)
     return [Action("bonds.persist", f"keep {names} for the next boot", tuple(steps))] if steps else []
+
+
+def _link(bonds: Iterable[views.NodeBond]) -> str:
+    """For systemd's udev, whose 99-default.link gives a new bond a MAC address of its own making
+    (MACAddressPolicy=persistent), in a race with the kernel, which gives it its first member's."""
+    names = " ".join(bond.name for bond in bonds)
+    return f"# Made by storagepair-node-agent.\n[Match]\nOriginalName={names}\n\n[Link]\nMACAddressPolicy=none\n"
 
 
 def _ours(facts: NetworkFacts, bond: views.NodeBond) -> bool:
@@ -276,6 +289,12 @@ def _verdict(desired: Desired, facts: NetworkFacts) -> Verdict:
                     f"{name} of {bond.name} on {desired.node} has no carrier: look at its cable, switch port and NIC.",
                 )
     return Verdict(True, "Configured", "Bonds and addresses are as wanted.")
+
+
+def _links(host: Host) -> tuple[Interface, ...]:
+    """As last read, until netlink says something or a minute has passed: reading all is 150 times dearer."""
+    monitor = host.remember("netlink monitor", None, Monitor)
+    return host.remember("links", (monitor.drain(), int(time.monotonic() / _REREAD_SECONDS)), _read_links)
 
 
 def _read_links() -> tuple[Interface, ...]:

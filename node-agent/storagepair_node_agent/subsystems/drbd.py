@@ -127,10 +127,10 @@ def _preparations(desired: Desired, facts: DrbdFacts, known: record.HostRecord) 
     if facts.metadata == Metadata.EMPTY:
         actions.append(_create_metadata(desired, facts))
     unit: list[Step] = [] if facts.unit == UNIT_CONTENT else [WriteFile(UNIT_FILE, UNIT_CONTENT)]
-    if unit:
-        unit.append(Run(("systemctl", "daemon-reload")))
+    if unit and facts.unit is not None:
+        unit.append(Run(("systemctl", "daemon-reload"), timeout_seconds=60))  # systemd finds a new unit by itself
     if not facts.unit_enabled:
-        unit.append(Run(("systemctl", "enable", UNIT)))
+        unit.append(Run(("systemctl", "--no-reload", "enable", UNIT)))
     if unit:
         actions.append(Action("drbd.install-unit", f"bring {RESOURCE} up at every boot", tuple(unit)))
     if not facts.up:

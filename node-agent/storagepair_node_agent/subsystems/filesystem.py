@@ -71,8 +71,12 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
 
 
 def _serving(snapshot: HostSnapshot) -> bool:
-    """Heartbeat's resource script owns mount and role, from the moment that Heartbeat is set up here."""
-    return snapshot.heartbeat is None or snapshot.heartbeat.running or snapshot.heartbeat.enabled
+    """Heartbeat's resource script owns mount and role, from the moment that Heartbeat is set up here.
+
+    Its unit alone proves nothing: Debian enables it when the package is installed.
+    """
+    heartbeat = snapshot.heartbeat
+    return heartbeat is None or heartbeat.running or heartbeat.authkeys == "Present"
 
 
 def _running_verdict(desired: Desired, facts: FilesystemFacts) -> Verdict:

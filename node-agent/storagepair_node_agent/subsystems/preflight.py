@@ -321,6 +321,6 @@ def _version(host: Host, argv: tuple[str, ...], marker: str) -> str:
     if result.returncode != 0:
         return ""
     for line in result.stdout.splitlines():
-        if line.startswith(marker):
-            return line[len(marker) :].strip()
+        if line.startswith(marker) and line[len(marker) :].strip():
+            return line[len(marker) :].split(maxsplit=1)[0]  # heartbeat: "3.0.6 (node: 958e11be...)"
     return ""

@@ -65,19 +65,22 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     if not service.started or not service.virtual_ip:
         return _waiting("NotStarted", f"Heartbeat has not brought the service up on {node}.")
     if service.table_damaged:
-        text = f"{filesystem.mounted_at}/{exports.TABLE} on {node} is damaged: {service.table_damaged}. It is not touched."
+        text = (
+            f"{filesystem.mounted_at}/{exports.TABLE} on {node} is damaged: {service.table_damaged}. It is not touched."
+        )
         return Outcome(Verdict(False, "TableDamaged", f"{text} Restore it from the running targets or a backup."))
     return _active(desired, service)
 
 
 def _active(desired: Desired, service: ServiceFacts) -> Outcome:
     wanted = convergence.wanted(desired, service)
-    actions = [_make(lun.name, lun.size_bytes, minted) for lun, minted in wanted.make]
     before = convergence.current(service)
-    steps = convergence.steps(before, wanted.table, service)
-    if steps:
+    actions = []
+    if steps := convergence.steps(before, wanted.table, service):
         summary = "make tgtd and the export table what the document says"
         actions.append(Action("targets.export", summary, steps))
+    # a file is exported by the next pass, which sees that it is whole
+    actions += [_make(lun.name, lun.size_bytes, minted) for lun, minted in wanted.make]
     actions += [_delete(name) for name in wanted.delete]
     if wanted.problems:
         text = "; ".join(f"{what} on {desired.node}: {problem}" for what, problem in sorted(wanted.problems.items()))
@@ -191,7 +194,7 @@ def _port(host: Host, vip: str) -> tuple[bool, bool]:
 
 
 def _locked(host: Host) -> bool:
-    """Whether the resource script (or a change of ours) holds the lock. Asked for a shared lock that is let go at once."""
+    """Whether the resource script (or a change of ours) holds the lock: ask for a shared one, let go at once."""
     try:
         descriptor = os.open(host.path(LOCK), os.O_RDONLY)
     except FileNotFoundError:
@@ -206,7 +209,7 @@ def _locked(host: Host) -> bool:
 
 
 def _local_addresses(fib_trie: str) -> set[str]:
-    """The host's own IPv4 addresses in /proc/net/fib_trie: a line with the address, then one that says /32 host LOCAL."""
+    """The host's own IPv4 addresses in /proc/net/fib_trie: a line with the address, then one "/32 host LOCAL"."""
     found, address = set(), ""
     for line in fib_trie.splitlines():
         words = line.split()

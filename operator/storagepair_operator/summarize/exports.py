@@ -66,7 +66,7 @@ def _lun_state(lun: LUN, verdict: Verdict, roles: Roles, told: NodeLUNStatus | N
         return common
     active = _name(roles.active)
     if told is None:
-        return State("Ready", FALSE, reasons.WAITING, f"{active} has not made it yet")
+        return State("Ready", FALSE, reasons.WAITING, f"{active} has not made it yet{_why(roles.active)}")
     if told.state == "Failed":
         return State("Ready", FALSE, reasons.FAILED, f"{active}: {told.message}")
     if told.state != "Serving" or (told.size_bytes or 0) < parse_quantity(lun.spec.size):
@@ -116,6 +116,11 @@ def _admitted(address: str, networks: list[ipaddress.IPv4Network | ipaddress.IPv
         return any(ipaddress.ip_address(address) in network for network in networks)
     except ValueError:
         return False
+
+
+def _why(active: Observed | None) -> str:
+    targets = find(active.node.status.conditions, "Targets") if active else None
+    return f": {targets.message}" if targets is not None and targets.status == FALSE else ""
 
 
 def _name(host: Observed | None) -> str:

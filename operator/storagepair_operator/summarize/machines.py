@@ -34,9 +34,14 @@ def at_a_glance(hosts: Mapping[str, Observed | None], roles: Roles) -> tuple[Pai
 
 
 def false_conditions(status: NodeStatus) -> list[Condition]:
-    """What a host complains about: the particular conditions, or the summary when it stands alone."""
+    """What a host complains about: the particular conditions, or the summary when it says what none of them does.
+
+    A summary is False already while a part of the machine is on its way (Unknown): that is no complaint.
+    """
     false = [condition for condition in status.conditions if condition.status == FALSE]
-    return [condition for condition in false if condition.type != "Ready"] or false
+    particular = [condition for condition in false if condition.type != "Ready"]
+    on_the_way = {condition.reason for condition in status.conditions if condition.status == UNKNOWN}
+    return particular or [condition for condition in false if condition.reason not in on_the_way]
 
 
 def _settled(old: PairStatus, generation: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,18 @@ from storagepair_crds.views import API_VERSION, Struct, document
 from storagepair_operator.cluster import ApiError
 from storagepair_operator.kinds import Kind
 
-Answer = Callable[[object], object]
+STRANGER = "stranger"
 
 
 @dataclass
 class FakeCluster:
-    """Stands in for `Cluster`: `answers` by "METHOD path", a document or an `ApiError`; else `default`."""
+    """Stands in for `Cluster`: `answers` by "METHOD path", a document or an `ApiError`; else nothing is there.
+
+    With `writable` everything else can be written; the answers are then an object's that nobody knows (`STRANGER`).
+    """
 
     answers: dict[str, object] = field(default_factory=dict)
+    writable: bool = False
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
     async def call(
@@ -33,11 +37,11 @@ class FakeCluster:
     ) -> bytes:
         request = f"{method} {path}"
         self.asked.append((request, msgspec.json.decode(msgspec.json.encode(body))))
-        answer = self.answers.get(request, ApiError(404, "NotFound", f"{request}: nothing there"))
+        nothing = ApiError(404, "NotFound", f"{request}: nothing there")
+        written = {"metadata": {"uid": STRANGER, "resourceVersion": "1"}}
+        answer = self.answers.get(request, written if self.writable and method != "GET" else nothing)
         if isinstance(answer, ApiError):
             raise answer
-        if callable(answer):
-            answer = answer(body)
         return msgspec.json.encode(answer)
 
     async def read(self, path: str) -> dict[str, Any]:

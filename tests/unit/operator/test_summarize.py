@@ -174,6 +174,25 @@ def test_preflights_complaint_reaches_the_pair() -> None:
     assert says(told, "NodesReady") == ("False", reasons.NODE_NOT_READY)
 
 
+def test_a_machine_on_its_way_does_not_complain() -> None:
+    """The agent's summary is False while a part is Unknown; that needs nobody."""
+    waits = msgspec.structs.replace(ready("Unknown", "Filesystem", "waits for the first sync"), reason="WaitingForSync")
+    summed_up = msgspec.structs.replace(ready("False", message="waits for the first sync"), reason="WaitingForSync")
+    view = snapshot(nodes=written(snapshot(), (status(), status(conditions=(summed_up, waits)))))
+    told = summary(view)
+    assert says(told.pair, "NodesReady") == ("False", reasons.APPLYING)
+    assert "node2: waits for the first sync" in condition(told.pair, "Ready").message
+    assert told.events == ()
+
+
+def test_a_summary_that_says_what_no_part_does_is_a_complaint() -> None:
+    refuses = msgspec.structs.replace(ready("False", message="spec.bonds: nonsense"), reason="InvalidDocument")
+    view = running(active=SERVES, standby=status(conditions=(refuses, ready(type_="Bonds"))))
+    told = summary(view).pair
+    assert says(told, "NodesReady") == ("False", reasons.NODE_NOT_READY)
+    assert "node2: Ready: spec.bonds: nonsense" in condition(told, "Ready").message
+
+
 def test_a_new_document_is_applied_before_the_pair_is_ready() -> None:
     """But an agent's lag behind a document about something else is routine once the pair was ready."""
     view = running(active=SERVES, standby=status(observed_generation=0))

@@ -1,0 +1,234 @@
+"""The main job and its promises, from `kubectl apply` to a power cut, on the whole stack as users run it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from lab import drill
+from lab.audit import Write
+from lab.guest import Guest
+from lab.initiator import Initiator
+from lab.pair import SAMPLE, Pair
+from lab.stack import Stack
+from lab.waiting import WaitTimeout, wait_for
+
+ACTION_LOG = "/var/log/storagepair/actions.log"
+# the operator audits its view every 60 s and the agents look at their hosts every few: long enough to see both at work
+QUIET_SECONDS = 75
+POWER_CUTS = 3
+# not `default`, which nobody can delete
+NAMESPACE = "storage"
+
+
+def test_an_applied_pair_serves_its_lun_to_an_initiator_that_an_acl_admits(ready: Stack) -> None:
+    pair, initiator = _pair(ready), Initiator(ready.lab.initiator)
+    device = drill.log_in(initiator)
+    content = b"through the floating IP".ljust(4096, b".")
+    initiator.guest.ssh(["dd", f"of={device}", "bs=4096", "oflag=direct", "status=none"], stdin=content)
+    back = initiator.guest.ssh(["dd", f"if={device}", "bs=4096", "count=1", "iflag=direct", "status=none"]).stdout
+    assert back.encode() == content
+    assert pair.condition("Ready", "lun", "datastore1")["status"] == "True"
+    assert pair.condition("Ready", "initiatoracl", "esx")["status"] == "True"
+    line = ready.kubectl("get", "storagepairs", "-n", NAMESPACE, "--no-headers").split()
+    assert line[:4] == ["vmstore", "True", pair.active, drill.other(pair, pair.active)]
+    lun = pair.get("lun", "datastore1")["status"]
+    described = initiator.guest.ssh(["cat", f"/sys/block/{device.removeprefix('/dev/')}/device/vpd_pg80"]).stdout
+    assert lun["serial"] in described, "the serial in the status is the one that the initiator sees"
+
+
+def test_an_initiator_without_an_acl_is_admitted_nowhere(ready: Stack) -> None:
+    stranger = {
+        "apiVersion": "storagepair.dev/v1alpha1",
+        "kind": "InitiatorACL",
+        "metadata": {"name": "esx"},
+        "spec": {"pairRef": {"name": "vmstore"}, "addresses": ["10.10.25.7"]},
+    }
+    initiator = Initiator(ready.lab.initiator)
+    drill.log_in(initiator)
+    initiator.logout()
+    ready.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(stranger))
+    wait_for(lambda: drill.IQN not in initiator.discover(drill.PORTAL), "the ACL to take effect", 60, interval=1)
+
+
+def test_a_standby_command_moves_the_service_and_leaves_a_planned_failover(ready: Stack) -> None:
+    pair, initiator = _pair(ready), Initiator(ready.lab.initiator)
+    active = ready.lab.machines[pair.active]
+    taker = ready.lab.machines[drill.other(pair, active.name)]
+    outcome = drill.run(initiator, lambda: active.ssh(["/usr/share/heartbeat/hb_standby", "all"]), taker)
+    assert (outcome.result.lost, outcome.result.errors) == (0, 0)
+    (record,) = pair.wait_failovers(1)
+    assert (record["cause"], record["from"], record["to"]) == ("Planned", active.name, taker.name)
+    # the record and the initiator speak of the same pause: the initiator's is longer by its own reconnect only
+    assert 0 < record["milliseconds"] / 1000 <= outcome.gap_seconds + 1
+    wait_for(lambda: pair.active == taker.name, "the status to name the new active node", 60, interval=0.5)
+    assert _moves_told(ready) == 1
+
+
+def test_a_power_cut_of_the_active_node_loses_no_acknowledged_write_three_times_in_a_row(ready: Stack) -> None:
+    pair, initiator = _pair(ready), Initiator(ready.lab.initiator)
+    for number in range(1, POWER_CUTS + 1):
+        active = ready.lab.machines[pair.active]
+        taker = ready.lab.machines[drill.other(pair, active.name)]
+        outcome = drill.run(initiator, active.power_cut, taker, name=f"cut{number}")
+        print(f"power cut {number}: gap {outcome.gap_seconds:.1f} s, {outcome.result.acked} acknowledged")
+        assert outcome.result.lost == 0, outcome.result.document
+        assert outcome.result.acked > 0
+        record = pair.wait_failovers(number)[-1]
+        assert (record["cause"], record["from"], record["to"]) == ("NodeLost", active.name, taker.name)
+        active.power_up()
+        active.wait_ssh()
+        pair.wait_ready()
+        assert pair.active == taker.name, "no automatic failback"
+    assert len(pair.failovers()) == POWER_CUTS, "each appears exactly once"
+    assert _moves_told(ready) == POWER_CUTS
+
+
+def test_the_same_file_again_and_restarts_of_ours_change_nothing(ready: Stack) -> None:
+    pair = _pair(ready)
+    before = _actions(ready), _versions(ready)
+    mark = ready.plane.audit.mark()
+    pair.apply()
+    ready.restart_operator()
+    for node in ready.lab.nodes:
+        ready.restart_agent(node.name)
+    _watch_quietly(ready, mark)
+    assert (_actions(ready), _versions(ready)) == before
+    assert _our_writes(ready, mark) == []
+    assert drill.serves(ready.lab.machines[pair.active])
+
+
+def test_a_host_with_data_on_the_named_disk_is_not_touched(bare: Stack) -> None:
+    node = bare.lab.node2
+    node.ssh(["mkfs.ext4", "-q", "-L", "precious", "/dev/vdb"])
+    digest = _digest(node)
+    _pair(bare).apply()
+    message = _wait_refused(bare, "node2", "Replication")
+    assert "/dev/vdb" in message
+    assert "node2" in message
+    assert "ext4" in message
+    assert _digest(node) == digest
+    assert _pair(bare).condition("Ready")["status"] != "True"
+
+
+def test_a_missing_package_is_named_and_the_host_stays_as_it_is(bare: Stack) -> None:
+    node = bare.lab.node2
+    node.ssh(["mv", "/usr/sbin/tgtadm", "/usr/sbin/tgtadm.away"])
+    _pair(bare).apply()
+    message = _wait_refused(bare, "node2", "Preflight")
+    assert "tgtadm" in message
+    assert "apt-get install tgt" in message
+    assert _untouched(node)
+
+
+def test_a_wrong_interface_name_is_named_and_the_host_stays_as_it_is(bare: Stack) -> None:
+    documents = list(yaml.safe_load_all(SAMPLE.read_text()))
+    documents[0]["spec"]["bonds"][0]["members"] = ["eth0", "enp9s9"]
+    bare.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump_all(documents))
+    for node in bare.lab.nodes:
+        message = _wait_refused(bare, node.name, "Preflight")
+        assert "enp9s9" in message
+        assert node.name in message
+        assert _untouched(node)
+
+
+def test_a_node_in_two_pairs_serves_the_first_and_refuses_the_second(ready: Stack) -> None:
+    documents = list(yaml.safe_load_all(SAMPLE.read_text()))
+    second = documents[0]
+    second["metadata"]["name"] = "newcomer"
+    before = _actions(ready)
+    ready.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump(second))
+    newcomer = _pair(ready, "newcomer")
+    newcomer.wait_condition("Accepted", "False", seconds=60)
+    message = newcomer.condition("Accepted")["message"]
+    assert "vmstore" in message
+    assert "node1" in message
+    assert _actions(ready) == before
+    assert _pair(ready).condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize("what", ["an empty cache", "deleted CRDs", "deleted namespace"])
+def test_nothing_is_taken_from_a_host_by(ready: Stack, what: str) -> None:
+    before = _actions(ready), _exports(ready)
+    if what == "deleted namespace":
+        ready.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+    elif what == "deleted CRDs":
+        ready.kubectl("delete", "crd", "luns.storagepair.dev", "initiatoracls.storagepair.dev", "--timeout=60s")
+    ready.restart_operator()
+    wait_for(ready.operator_ready, "the operator to be whole again", 60, interval=0.5)
+    mark = ready.plane.audit.mark()
+    _watch_quietly(ready, mark)
+    assert (_actions(ready), _exports(ready)) == before
+
+
+def _pair(stack: Stack, name: str = "vmstore") -> Pair:
+    return Pair(stack, name, NAMESPACE)
+
+
+def _moves_told(stack: Stack) -> int:
+    """Events of the pair that tell of a move."""
+    events = json.loads(stack.kubectl("get", "events.v1.events.k8s.io", "-n", NAMESPACE, "-o", "json"))["items"]
+    return sum(1 for event in events if event["reason"] in ("Failover", "Switchover"))
+
+
+def _actions(stack: Stack) -> dict[str, int]:
+    """How many lines each host's action log has: one for every change that an agent made."""
+    return {node.name: _lines(node) for node in stack.lab.nodes}
+
+
+def _lines(node: Guest) -> int:
+    done = node.ssh(["wc", "-l", ACTION_LOG], check=False)
+    return int(done.stdout.split()[0]) if done.returncode == 0 else 0
+
+
+def _untouched(node: Guest) -> bool:
+    """No change by an agent, no file of ours, no bond."""
+    bonds = node.ssh(["ip", "-o", "link", "show", "type", "bond"]).stdout.strip()
+    return (
+        _lines(node) == 0 and bonds == "" and node.ssh(["test", "-e", "/etc/storagepair"], check=False).returncode != 0
+    )
+
+
+def _exports(stack: Stack) -> str:
+    """What the active node's tgtd exports."""
+    active = next(node for node in stack.lab.nodes if drill.serves(node))
+    return active.ssh(["tgtadm", "--lld", "iscsi", "--op", "show", "--mode", "target"]).stdout
+
+
+def _versions(stack: Stack) -> dict[str, str]:
+    """The resource version of every object of ours: it changes with every write that changes something."""
+    kinds = "storagepairs,luns,initiatoracls,storagenodes,failovers"
+    items = json.loads(stack.kubectl("get", kinds, "-A", "-o", "json"))["items"]
+    return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
+
+
+def _our_writes(stack: Stack, mark: int) -> list[Write]:
+    """Writes of the operator's and the agents' service accounts since `mark`."""
+    return [
+        write for write in stack.plane.audit.writes(mark) if "system:serviceaccount:storagepair-system:" in write.user
+    ]
+
+
+def _watch_quietly(stack: Stack, mark: int) -> None:
+    """Give every loop of ours the time to do what it should not; ends early when one of them writes."""
+    with pytest.raises(WaitTimeout):
+        wait_for(lambda: _our_writes(stack, mark), "a write that should not come", QUIET_SECONDS, interval=2)
+
+
+def _wait_refused(stack: Stack, node: str, condition: str) -> str:
+    """Wait until a StorageNode's condition is False for good; its message."""
+
+    def message() -> str:
+        done = json.loads(stack.kubectl("get", "storagenodes", "-o", "json"))["items"]
+        for item in done:
+            for each in item.get("status", {}).get("conditions", []):
+                if (item["metadata"]["name"], each["type"], each["status"]) == (node, condition, "False"):
+                    return str(each["message"])
+        return ""
+
+    return wait_for(message, f"{condition} of {node} to be refused", 120, interval=1)
+
+
+def _digest(node: Guest) -> str:
+    return node.ssh(["sha256sum", "/dev/vdb"]).stdout.split()[0]

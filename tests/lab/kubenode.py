@@ -1,0 +1,77 @@
+"""Making a Kubernetes node of a running storage node: its credentials, the way to the API server, the agent's code.
+
+All of it belongs to one lab, so it is not in the machines' image. It is written to the node's disk: after a power cut
+everything starts from there by itself.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+from lab.controlplane import ControlPlane
+from lab.guest import Guest
+from lab.kubelayer import IMAGE_LABEL, NAMESPACE
+from lab.machine import HOST_FROM_GUEST
+from lab.pki import SERVICE_ADDRESS
+
+# what a node's units read, see kube/root/etc/systemd/system
+FOLDER = "/etc/kubernetes"
+UNITS = ("kubelet.service", "containerd.service")
+
+_SERVICE_RULES = """\
+table ip lab-kube-service {{
+	chain output {{
+		type nat hook output priority -100
+		ip daddr {service} tcp dport 443 dnat to {host}:{port}
+	}}
+}}
+"""
+_IMPORT_SECONDS = 300.0
+
+
+def join(guest: Guest, plane: ControlPlane) -> None:
+    """Give the node its credentials and start its kubelet, which registers the Node."""
+    address = guest.spec.cluster_address
+    files = {
+        "kubeconfig": plane.kubeconfig_for_node(guest.name).read_bytes(),
+        "ca.crt": plane.pki.ca.read_bytes(),
+        "serving.crt": plane.pki.certificate(f"{guest.name}-serving").read_bytes(),
+        "serving.key": plane.pki.key(f"{guest.name}-serving").read_bytes(),
+        "node.env": f"NODE_IP={address}\n".encode(),
+        "service.nft": _SERVICE_RULES.format(
+            service=SERVICE_ADDRESS, host=HOST_FROM_GUEST, port=plane.port
+        ).encode(),
+    }
+    # sync: what is only in the guest's memory does not survive a power cut
+    line = f"tar -C {FOLDER} -xf - && sync && systemctl start kubelet.service"
+    guest.ssh(line, stdin=_archive(files))
+
+
+def load_image(guest: Guest, archive: bytes) -> None:
+    """Import an image, of which the node has the lower layers already."""
+    command = ["ctr", f"--namespace={NAMESPACE}", "images", "import", f"--label={IMAGE_LABEL}", "-"]
+    guest.ssh(command, stdin=archive, timeout=_IMPORT_SECONDS)
+
+
+def freeze(guest: Guest) -> None:
+    """Stop the kubelet and containerd where they are: pods go on, and nothing competes with them for the processor.
+
+    Pods can log only as much as their pipes hold (64 KiB) until they are thawed.
+    """
+    guest.ssh(["systemctl", "freeze", *UNITS])
+
+
+def thaw(guest: Guest) -> None:
+    """Let them go on; no-op where they do."""
+    guest.ssh(["systemctl", "thaw", *UNITS])
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o600
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()

@@ -1,0 +1,113 @@
+"""The loop: it waits for a whole view, comes to rest, and lets no pair hinder another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+from storagepair_operator.cluster import ApiError
+from storagepair_operator.kinds import PAIRS, PairKey
+from storagepair_operator.reconcile import Reconciler
+from storagepair_operator.settings import Settings
+from storagepair_operator.store import Store
+from storagepair_operator.writer import Writer
+from unit.operator.builders import KEY, pair, pair_spec
+from unit.operator.fakes import FakeCluster, as_document
+
+SECOND = PairKey("default", "second")
+NODES = "POST /apis/storagepair.dev/v1alpha1/storagenodes"
+
+
+class World:
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.store = Store(lambda kind, keys: self.reconciler.changed(kind, keys))
+        settings = Settings(debounce_seconds=0.001, backoff_seconds=0.01, workers=2)
+        self.writer = Writer(self.cluster, self.store, "test")
+        self.reconciler = Reconciler(self.cluster, self.store, self.writer, settings)
+
+    def add(
+        self, key: PairKey, nodes: tuple[str, str], vip: str = "10.0.0.1/24", iqn: str = "a", created: str = "1"
+    ) -> None:
+        spec = pair_spec(nodes, vip=vip, iqns={"t": f"iqn.2020-01.x:{iqn}"})
+        self.store.put(PAIRS, as_document(PAIRS, pair(key, spec, created=f"2026-01-0{created}T00:00:00Z")))
+
+    def asked(self, word: str) -> int:
+        return sum(word in request for request in self.cluster.requests)
+
+
+def run(scenario: Callable[[World], Awaitable[None]]) -> None:
+    async def main() -> None:
+        world = World()
+        task = asyncio.create_task(world.reconciler.run())
+        try:
+            async with asyncio.timeout(10):
+                await scenario(world)
+        finally:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+def test_nothing_is_done_before_the_view_is_whole() -> None:
+    async def scenario(world: World) -> None:
+        world.add(KEY, ("node1", "node2"))
+        await asyncio.sleep(0.1)
+        assert world.cluster.asked == []
+        world.store.whole.set()
+        await soon(lambda: world.asked(NODES) > 0)
+
+    run(scenario)
+
+
+def test_what_fails_is_tried_again_until_it_works() -> None:
+    async def scenario(world: World) -> None:
+        world.cluster.answers[NODES] = ApiError(500, "InternalError", "broken")
+        world.store.whole.set()
+        world.add(KEY, ("node1", "node2"))
+        await soon(lambda: world.asked(NODES) > 6)
+
+    run(scenario)
+
+
+def test_a_defect_in_one_pair_does_not_stop_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    whole = Store.snapshot
+
+    def snapshot(store: Store, key: PairKey) -> object:
+        if key == KEY:
+            raise RuntimeError("a defect")
+        return whole(store, key)
+
+    monkeypatch.setattr(Store, "snapshot", snapshot)
+
+    async def scenario(world: World) -> None:
+        world.store.whole.set()
+        world.add(KEY, ("node1", "node2"))
+        world.add(SECOND, ("node3", "node4"), vip="10.0.0.2/24", iqn="b")
+        await soon(lambda: world.asked("second/status") + world.asked(NODES) > 0)
+
+    run(scenario)
+
+
+def test_a_refused_pair_gets_its_turn_when_the_other_one_goes() -> None:
+    async def scenario(world: World) -> None:
+        world.store.whole.set()
+        world.add(KEY, ("node1", "node2"))
+        world.add(SECOND, ("node2", "node3"), vip="10.0.0.2/24", iqn="b", created="2")
+        await soon(lambda: world.asked("vmstore/status") + world.asked("second/events") >= 0 and world.asked(NODES) > 1)
+        names = {body["metadata"]["name"] for request, body in world.cluster.asked if request == NODES}
+        assert names == {"node1", "node2"}
+        world.store.deleted(PAIRS, pair(KEY).metadata.uid)
+        await soon(lambda: any(b["metadata"]["name"] == "node3" for r, b in world.cluster.asked if r == NODES))
+
+    run(scenario)

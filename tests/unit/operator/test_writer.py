@@ -1,0 +1,230 @@
+"""The writer: the difference and nothing else, in an order that guards the hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+from storagepair_crds.views import HeartbeatStatus, NodeStatus
+from storagepair_operator.cluster import ApiError
+from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS
+from storagepair_operator.snapshot import FINALIZER, Intent, Snapshot
+from storagepair_operator.store import Store
+from storagepair_operator.summarize import summarize
+from storagepair_operator.writer import NotWhole, Writer
+from unit.operator.builders import (
+    KEY,
+    NOW,
+    acl,
+    incident,
+    lun,
+    planned,
+    running,
+    served,
+    snapshot,
+    status,
+    written,
+)
+from unit.operator.fakes import STRANGER, FakeCluster, as_document
+
+SECRETS = "POST /api/v1/namespaces/storagepair-system/secrets"
+EVENTS = "POST /apis/events.k8s.io/v1/namespaces/default/events"
+NODE1 = f"PUT {NODES.path(name='node1')}"
+CREATE_NODE = f"POST {NODES.path()}"
+FAILOVER = f"POST {FAILOVERS.path('default')}"
+LUN = f"PATCH {LUNS.path('default', 'datastore1')}"
+ACL = f"PATCH {ACLS.path('default', 'esx')}"
+PAIR_STATUS = f"PATCH {PAIRS.path('default', 'vmstore', 'status')}"
+SERVES = status("Active", luns=(served(),))
+EXISTS = ApiError(409, "AlreadyExists", "there is one")
+KEYLESS = NodeStatus(heartbeat=HeartbeatStatus(authkeys="Absent"))
+
+
+class Api:
+    """A writer with an API server that takes all, unless told otherwise by request."""
+
+    def __init__(self, **answers: object) -> None:
+        self.cluster = FakeCluster(answers, writable=True)
+        self.store = Store()
+        self.store.whole.set()
+        for kind in KINDS:
+            self.store.deleted(kind, STRANGER)
+        self.writer = Writer(self.cluster, self.store, "test")
+
+    def carry_out(self, view: Snapshot, intents: dict[str, Intent] | None = None) -> list[str]:
+        plan = planned(view, intents)
+        return asyncio.run(self.writer.carry_out(view, plan, summarize(view, plan, NOW)))
+
+    def body(self, request: str) -> Any:
+        return next(body for asked, body in self.cluster.asked if asked == request)
+
+
+def settled(view: Snapshot) -> Snapshot:
+    """The same world when the statuses are on record and everything is held."""
+    told = summarize(view, planned(view), NOW)
+    assert view.pair is not None
+    assert told.pair is not None
+    pair = msgspec.structs.replace(view.pair, status=told.pair)
+    return Snapshot(
+        key=view.key,
+        pair=pair,
+        luns=tuple(msgspec.structs.replace(each, status=told.luns[each.metadata.name]) for each in view.luns),
+        acls=tuple(msgspec.structs.replace(each, status=told.acls[each.metadata.name]) for each in view.acls),
+        nodes=view.nodes,
+        pairs={view.key: pair},
+        failovers=view.failovers,
+    )
+
+
+def test_at_rest_nothing_is_asked() -> None:
+    api = Api()
+    assert api.carry_out(settled(running(lun(), acl(), active=SERVES))) == []
+    assert api.cluster.asked == []
+    assert not api.writer.writes
+
+
+def test_a_new_pair_is_held_written_and_told_in_this_order() -> None:
+    api = Api()
+    api.carry_out(snapshot(lun(held=False), acl(held=False)))
+    status_of = "/status"
+    assert api.cluster.requests == [LUN, ACL, CREATE_NODE, CREATE_NODE, PAIR_STATUS, LUN + status_of, ACL + status_of]
+    assert api.writer.writes == {
+        ("LUN", "finalizer"): 1,
+        ("InitiatorACL", "finalizer"): 1,
+        ("StorageNode", "create"): 2,
+        ("StoragePair", "status"): 1,
+        ("LUN", "status"): 1,
+        ("InitiatorACL", "status"): 1,
+    }
+    assert api.body(LUN) == [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": "10"},
+        {"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]},
+    ]
+
+
+def test_what_could_not_be_held_does_not_reach_a_host() -> None:
+    api = Api(**{LUN: ApiError(422, "Invalid", "the test failed")})
+    with pytest.raises(ApiError) as error:
+        api.carry_out(snapshot(lun(held=False)))
+    assert error.value.conflict
+    assert CREATE_NODE not in api.cluster.requests
+    assert PAIR_STATUS not in api.cluster.requests
+
+
+def test_a_document_is_replaced_whole_and_only_if_it_is_the_one_that_was_seen() -> None:
+    view = running(active=SERVES)
+    before = view.nodes["node1"]
+    about = msgspec.structs.replace(before.node.metadata, annotations={"note": "mine"}, labels={"rack": "a"})
+    nodes = {**view.nodes, "node1": msgspec.structs.replace(before.node, metadata=about)}
+    seen = {name: type(before)(getattr(each, "node", each), before.reported) for name, each in nodes.items()}
+    api = Api()
+    api.carry_out(settled(snapshot(lun(), nodes=seen)))
+    body = api.body(NODE1)
+    assert body["metadata"] == {
+        "name": "node1",
+        "resourceVersion": "10",
+        "annotations": {"note": "mine"},
+        "labels": {"rack": "a"},
+        "finalizers": [],
+    }
+    assert set(body) == {"apiVersion", "kind", "metadata", "spec"}
+    assert [each["name"] for each in body["spec"]["luns"]] == ["datastore1"]
+
+
+def test_a_failure_at_one_host_does_not_hinder_the_other() -> None:
+    api = Api(**{NODE1: ApiError(409, "Conflict", "newer")})
+    with pytest.raises(ApiError):
+        api.carry_out(settled(snapshot(lun(), nodes=running(active=SERVES).nodes)))
+    assert NODE1.replace("node1", "node2") in api.cluster.requests
+
+
+def test_the_key_is_random_made_once_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    keys = []
+    for _ in range(2):
+        api = Api()
+        view = snapshot(nodes=written(snapshot(), (KEYLESS, KEYLESS)))
+        api.carry_out(view)
+        api.carry_out(view)
+        assert api.cluster.requests.count(SECRETS) == 1
+        body = api.body(SECRETS)
+        assert body["metadata"] == {"name": "default.vmstore.heartbeat", "namespace": "storagepair-system"}
+        keys.append(body["stringData"]["authkey"])
+        assert set(body["stringData"]) == {"authkey"}
+    assert all(len(key) == 64 and int(key, 16) for key in keys)
+    assert keys[0] != keys[1]
+    assert not any(key in caplog.text for key in keys)
+
+
+def test_a_key_that_is_there_stays() -> None:
+    api = Api(**{SECRETS: EXISTS})
+    api.carry_out(snapshot(nodes=written(snapshot(), (KEYLESS, KEYLESS))))
+    assert ("Secret", "create") not in api.writer.writes
+
+
+def test_a_move_is_told_before_it_is_recorded() -> None:
+    api = Api()
+    view = settled(running(standby=status(), active=status("Active", incidents=(incident(),))))
+    api.carry_out(view)
+    assert api.cluster.requests == [EVENTS, FAILOVER]
+    event = api.body(EVENTS)
+    assert event["metadata"] == {"name": "vmstore-node2-1", "namespace": "default"}
+    assert (event["regarding"]["kind"], event["regarding"]["name"]) == ("StoragePair", "vmstore")
+    record = api.body(FAILOVER)
+    assert record["metadata"]["labels"] == {"storagepair.dev/pair": "vmstore"}
+    assert (record["spec"]["from"], record["spec"]["to"], record["spec"]["milliseconds"]) == ("node1", "node2", 11200)
+
+
+def test_an_event_that_failed_is_told_again_and_the_record_waits_for_it() -> None:
+    api = Api(**{EVENTS: ApiError(500, "InternalError", "broken")})
+    view = settled(running(active=status("Active", incidents=(incident(),))))
+    with pytest.raises(ApiError):
+        api.carry_out(view)
+    assert api.cluster.requests == [EVENTS]
+
+
+def test_what_is_there_already_is_fine() -> None:
+    api = Api(**{EVENTS: EXISTS, FAILOVER: EXISTS})
+    assert api.carry_out(settled(running(active=status("Active", incidents=(incident(),))))) == []
+
+
+def test_an_event_that_a_dying_namespace_refuses_hinders_nothing() -> None:
+    api = Api(**{EVENTS: ApiError(403, "Forbidden", "the namespace is being terminated")})
+    api.carry_out(running(lun("lost", target="gone", held=False), active=SERVES))
+    assert PAIR_STATUS in api.cluster.requests
+
+
+def test_releases_come_first_and_whatever_else_fails() -> None:
+    gone = lun(deleted=True)
+    api = Api(**{NODE1: ApiError(500, "InternalError", "broken")})
+    with pytest.raises(ApiError):
+        api.carry_out(snapshot(gone, acl(), nodes=running(lun()).nodes), {gone.metadata.uid: Intent.FORGET})
+    assert api.cluster.requests[0] == LUN
+    assert api.body(LUN)[1] == {"op": "add", "path": "/metadata/finalizers", "value": []}
+
+
+def test_foreign_finalizers_stay() -> None:
+    gone = lun(deleted=True)
+    about = msgspec.structs.replace(gone.metadata, finalizers=("foreign.example/x", FINALIZER))
+    gone = msgspec.structs.replace(gone, metadata=about)
+    api = Api()
+    api.carry_out(snapshot(gone, nodes=running(lun()).nodes), {gone.metadata.uid: Intent.FORGET})
+    assert api.body(LUN)[1]["value"] == ["foreign.example/x"]
+
+
+def test_nothing_is_written_from_a_view_that_is_not_proven() -> None:
+    api = Api()
+    api.store.whole.clear()
+    with pytest.raises(NotWhole):
+        api.carry_out(snapshot(lun()))
+    assert api.cluster.asked == []
+
+
+def test_what_was_written_is_in_view_at_once() -> None:
+    told = as_document(LUNS, lun(), version=11)
+    api = Api(**{LUN: told})
+    api.carry_out(snapshot(lun(held=False)))
+    assert [each.metadata.resource_version for each in api.store.snapshot(KEY).luns] == ["11"]
