@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from storagepair_crds import views
 
+from storagepair_node_agent import convergence
 from storagepair_node_agent.actions import Verdict
 from storagepair_node_agent.snapshot import Desired, DrbdFacts, HostSnapshot, LunFacts, NetworkFacts, ServiceFacts
 
@@ -52,7 +53,7 @@ def status(
         targets=_targets(snapshot.service) if snapshot.service else (),
         luns=_luns(desired, snapshot.service) if snapshot.service else (),
         incidents=tuple(incidents),
-        unmanaged=_unmanaged(desired, snapshot.service) if snapshot.service else (),
+        unmanaged=tuple(sorted(convergence.unmanaged(desired, snapshot.service))) if snapshot.service else (),
     )
 
 
@@ -181,43 +182,37 @@ def _targets(service: ServiceFacts) -> tuple[views.TargetStatus, ...]:
 
 
 def _luns(desired: Desired, service: ServiceFacts) -> tuple[views.NodeLUNStatus, ...]:
-    """As the export table has them, and those whose absence was asked for and is proven by it."""
+    """As the export table has them; what can't be exported, and why; and those whose absence the storage proves."""
     if not service.table_readable:
         return ()
+    problems = convergence.wanted(desired, service).problems
     exported = {lun.name: lun for lun in service.luns}
-    absent = [lun.name for lun in desired.spec.luns if lun.state == "Absent" and lun.name not in exported]
-    found = [_lun(lun, service) for lun in exported.values()]
-    found += [views.NodeLUNStatus(name=name, state="Absent") for name in absent]
+    stored = {lun.name for lun in service.stored}
+    found = [_lun(lun, service, problems.get(f"lun {lun.name}", "")) for lun in exported.values()]
+    for lun in desired.spec.luns:
+        problem = problems.get(f"lun {lun.name}", "")
+        kept = lun.deletion_policy == "Delete" and lun.name in stored
+        if lun.name in exported:
+            continue
+        if lun.state == "Absent" and not kept and not problem:
+            found.append(views.NodeLUNStatus(name=lun.name, state="Absent"))
+        elif problem:
+            found.append(views.NodeLUNStatus(name=lun.name, state="Failed", message=problem))
     return tuple(sorted(found, key=lambda lun: lun.name))
 
 
-def _lun(lun: LunFacts, service: ServiceFacts) -> views.NodeLUNStatus:
+def _lun(lun: LunFacts, service: ServiceFacts, problem: str) -> views.NodeLUNStatus:
     if lun.file_bytes is None:
-        state, message = "Failed", f"its backing file {lun.path} is missing"
+        state, problem = "Failed", f"its backing file {lun.path} is missing"
     else:
         iqn = next((target.iqn for target in service.exported_targets if target.name == lun.target), "")
         serving = any(t.iqn == iqn and t.luns.get(lun.number) == lun.path for t in service.targets)
-        state, message = ("Serving" if serving else "Ready"), ""
+        state = "Serving" if serving else "Ready"
     return views.NodeLUNStatus(
         name=lun.name,
         state=state,
         number=lun.number,
         serial=lun.serial,
         size_bytes=lun.file_bytes,
-        message=message,
+        message=problem,
     )
-
-
-def _unmanaged(desired: Desired, service: ServiceFacts) -> tuple[str, ...]:
-    """What is exported here and named in no document; it stays."""
-    luns = {lun.name for lun in desired.spec.luns}
-    acls = {(target.name, entry.acl) for target in desired.spec.targets for entry in target.initiators}
-    targets = {target.name for target in desired.spec.targets}
-    iqns = {target.iqn for target in service.exported_targets}
-    found = [f"LUN {lun.name}" for lun in service.luns if lun.name not in luns]
-    for target in service.exported_targets:
-        if target.name not in targets:
-            found.append(f"target {target.name}")
-        found += [f"ACL {acl} of {target.name}" for acl in target.initiators if (target.name, acl) not in acls]
-    found += [f"target {target.iqn} in tgtd" for target in service.targets if target.iqn not in iqns]
-    return tuple(sorted(found))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 import msgspec
 
-from storagepair_operator.cluster import ApiError, Cluster
+from storagepair_operator.cluster import NOT_FOUND, ApiError, Cluster
 from storagepair_operator.kinds import KINDS, Kind
 from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
@@ -43,10 +44,12 @@ class _List(msgspec.Struct):
 class Auditor:
     """Proves the store whole, again and again, and says when it can't."""
 
-    def __init__(self, cluster: Cluster, store: Store, settings: Settings) -> None:
+    def __init__(self, cluster: Cluster, store: Store, settings: Settings, renew: Callable[[], None]) -> None:
         self._cluster = cluster
         self._store = store
         self._settings = settings
+        self._renew = renew  # has the watches begin anew
+        self._unserved: set[Kind] = set()
         self._stalled_since: float | None = None
         self._problem = ""
 
@@ -78,6 +81,7 @@ class Auditor:
         if missing:
             self._stalled_since = self._stalled_since or time.monotonic()
             self._fail(f"the watches have not delivered {missing}")
+            self._renew()
             return False
         self._stalled_since = None
         if self._store.relisted.is_set():
@@ -120,7 +124,18 @@ class Auditor:
         return {kind: uids for kind, uids in owed.items() if uids}
 
     async def _list(self, kind: Kind) -> tuple[dict[str, int], int]:
-        answer = msgspec.json.decode(await self._cluster.call("GET", kind.path(), accept=METADATA_ONLY), type=_List)
+        try:
+            data = await self._cluster.call("GET", kind.path(), accept=METADATA_ONLY)
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                self._unserved.add(kind)
+            raise
+        if kind in self._unserved:
+            # Kopf looks for a new kind when its CRD changes, which is a moment before it is served; and then no more
+            log.info("%s are served now; the watches begin anew", kind.plural)
+            self._unserved.discard(kind)
+            self._renew()
+        answer = msgspec.json.decode(data, type=_List)
         listed = {item.metadata.uid: int(item.metadata.resource_version) for item in answer.items or ()}
         return listed, int(answer.metadata.resource_version)
 

@@ -1,6 +1,16 @@
-"""Kopf's rim: events in, objects into the store. Nothing else happens here, and nothing blocks."""
+"""Kopf's rim: events in, objects into the store. Nothing else happens here, and nothing blocks.
+
+Kopf runs in a thread and an event loop of its own. It ends when a watched CRD goes at the wrong moment (a watch that
+answers 404), and it cancels what other tasks it finds in its loop when it ends; so it is started again, and nobody
+else lives there.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import kopf
 
@@ -9,38 +19,87 @@ from storagepair_operator.kinds import GROUP, KINDS, VERSION, Kind
 from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
 
+log = logging.getLogger(__name__)
 
-def registry(store: Store, cluster: Cluster) -> kopf.OperatorRegistry:
-    """Handlers of raw events for our kinds: no indices, no finalizers and no annotations of Kopf's (docs/decisions)."""
-    result = kopf.OperatorRegistry()
-    for kind in KINDS:
-        _observe(result, store, kind)
-
-    @kopf.on.login(registry=result)
-    async def _login(**_: object) -> kopf.ConnectionInfo:
-        return cluster.login()
-
-    return result
+_PAUSE_SECONDS = 1.0
+"""Before the watches begin anew after they broke down."""
 
 
-def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
-    """Kopf's settings."""
+class Watches:
+    """Feeds the store with what happens to objects of our kinds."""
+
+    def __init__(self, cluster: Cluster, store: Store, settings: Settings) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._settings = settings
+        self._stop = threading.Event()
+
+    def renew(self) -> None:
+        """Begin anew: what is listed did not come, or a kind is served that was not there before."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="watches") as executor:
+            while True:
+                self._stop = threading.Event()
+                watching = loop.run_in_executor(executor, self._watch, loop, self._stop)
+                try:
+                    await asyncio.shield(watching)
+                except asyncio.CancelledError:
+                    self._stop.set()
+                    await watching
+                    raise
+                except Exception as error:  # noqa: BLE001 - Kopf's own; whatever it was, only a new start helps
+                    log.warning("the watches broke down and begin anew: %s", error)
+                else:
+                    log.info("the watches begin anew")
+                self._store.relist()
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+        operator = kopf.operator(
+            registry=self._registry(loop),
+            settings=_kopf_settings(self._settings),
+            standalone=True,
+            clusterwide=True,
+            stop_flag=stop,
+        )
+        asyncio.run(operator)
+
+    def _registry(self, loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
+        """Handlers of raw events: no indices, no finalizers and no annotations of Kopf's."""
+        registry = kopf.OperatorRegistry()
+        for kind in KINDS:
+            self._observe(registry, kind, loop)
+
+        @kopf.on.login(registry=registry)
+        async def _login(**_: object) -> kopf.ConnectionInfo:
+            return self._cluster.login()
+
+        return registry
+
+    def _observe(self, registry: kopf.OperatorRegistry, kind: Kind, loop: asyncio.AbstractEventLoop) -> None:
+        @kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)
+        async def _event(event: kopf.RawEvent, **_: object) -> None:
+            loop.call_soon_threadsafe(self._feed, kind, event)
+
+    def _feed(self, kind: Kind, event: kopf.RawEvent) -> None:
+        document = event["object"]
+        if event["type"] == "DELETED":
+            self._store.deleted(kind, document["metadata"]["uid"])
+            return
+        if event["type"] is None and self._store.whole.is_set():
+            self._store.relist()
+        self._store.put(kind, document)
+
+
+def _kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     result = kopf.OperatorSettings()
     result.posting.enabled = False  # our events have names, so that each appears once
     result.watching.server_timeout = settings.watch_seconds
     result.networking.request_timeout = settings.request_timeout_seconds
-    # True would watch nothing for ever when started before the CRDs, and die when a CRD goes (both seen)
+    # True would watch nothing for ever when started before the CRDs, and die when any CRD goes (both seen)
     result.scanning.disabled = False
     return result
-
-
-def _observe(registry: kopf.OperatorRegistry, store: Store, kind: Kind) -> None:
-    @kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)
-    async def _event(event: kopf.RawEvent, **_: object) -> None:
-        document = event["object"]
-        if event["type"] == "DELETED":
-            store.deleted(kind, document["metadata"]["uid"])
-            return
-        if event["type"] is None and store.whole.is_set():
-            store.relist()
-        store.put(kind, document)

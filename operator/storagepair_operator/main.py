@@ -10,11 +10,10 @@ import socket
 import sys
 from collections.abc import Sequence
 
-import kopf
-
-from storagepair_operator import handlers, health
+from storagepair_operator import health
 from storagepair_operator.audit import Auditor
 from storagepair_operator.cluster import Cluster
+from storagepair_operator.handlers import Watches
 from storagepair_operator.reconcile import Reconciler
 from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
@@ -44,43 +43,31 @@ class Operator:
         self._store = Store(lambda kind, keys: self._reconciler.changed(kind, keys))
         self._writer = Writer(cluster, self._store, socket.gethostname())
         self._reconciler = Reconciler(cluster, self._store, self._writer, settings)
-        self._auditor = Auditor(cluster, self._store, settings)
+        self._watches = Watches(cluster, self._store, settings)
+        self._auditor = Auditor(cluster, self._store, settings, self._watches.renew)
 
     async def run(self) -> int:
-        """Run until told to stop; the exit code."""
-        stop, stop_watching = asyncio.Event(), asyncio.Event()
-        watching = await self._watch(stop_watching)
-        own = [
-            asyncio.create_task(self._auditor.run(), name="audit"),
-            asyncio.create_task(self._reconciler.run(), name="reconcile"),
-            asyncio.create_task(self._health(), name="health"),
-        ]
+        """Run until SIGTERM or SIGINT; the exit code."""
+        stop = asyncio.Event()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
-            # instead of Kopf's: it waits 5 s for our tasks, which are to end first
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
         stopping = asyncio.create_task(_until(stop), name="stop")
-        await asyncio.wait([watching, stopping, *own], return_when=asyncio.FIRST_COMPLETED)
-        ended = [task for task in (watching, *own) if task.done()]
+        parts = {
+            "watches": self._watches.run(),
+            "audit": self._auditor.run(),
+            "reconcile": self._reconciler.run(),
+            "health": self._health(),
+        }
+        tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        ended = [task for task in tasks if task.done()]
         for task in ended:
             log.error("the part %s ended by itself: %s", task.get_name(), _failure(task))
-        for task in (*own, stopping):
+        for task in (stopping, *tasks):
             task.cancel()
-        await asyncio.gather(*own, stopping, return_exceptions=True)
-        stop_watching.set()
-        await asyncio.gather(watching, return_exceptions=True)
+        await asyncio.gather(stopping, *tasks, return_exceptions=True)
         log.info("stopped")
         return 1 if ended else 0
-
-    async def _watch(self, stop: asyncio.Event) -> asyncio.Task[None]:
-        ours = asyncio.all_tasks()  # Kopf waits for all others, and cancels what is left
-        tasks = await kopf.spawn_tasks(
-            registry=handlers.registry(self._store, self._cluster),
-            settings=handlers.kopf_settings(self._settings),
-            standalone=True,
-            clusterwide=True,
-            stop_flag=stop,
-        )
-        return asyncio.create_task(kopf.run_tasks(tasks, ignored=ours), name="watches")
 
     async def _health(self) -> None:
         pages: dict[str, health.Page] = {

@@ -9,8 +9,14 @@ import pytest
 from lab.image import DEFAULT_SUITE
 from lab.initiator import Initiator
 from lab.lab import Lab
+from lab.pair import Pair
+from lab.stack import Stack
 
 FRESH = "fresh"
+BARE = "bare"
+READY = "ready"
+# not `default`, which nobody can delete
+NAMESPACE = "storage"
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +41,45 @@ def bare_lab(bare_lab_session: Lab) -> Lab:
 def initiator(bare_lab: Lab) -> Initiator:
     """The initiator of the bare lab."""
     return Initiator(bare_lab.initiator)
+
+
+@pytest.fixture(scope="session")
+def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The whole stack with bare hosts: kubelets, agents, operator; snapshot `bare`."""
+    # the first run on a machine builds for minutes, which must be seen while it happens
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        suite = os.environ.get("SUITE", DEFAULT_SUITE)
+        stack = Stack.up(f"stack-{os.getpid()}", suite=suite, owner_pid=os.getpid())
+    try:
+        stack.kubectl("create", "namespace", NAMESPACE)
+        stack.snapshot(BARE)
+        yield stack
+    finally:
+        stack.down(keep_logs=request.session.testsfailed > 0)
+
+
+@pytest.fixture(scope="session")
+def ready_session(stack_session: Stack) -> Stack:
+    """The sample pair applied and Ready, once, from bare hosts; snapshot `ready`."""
+    pair = Pair(stack_session, namespace=NAMESPACE)
+    stack_session.restore(BARE)
+    pair.apply()
+    pair.wait_ready()
+    stack_session.snapshot(READY)
+    return stack_session
+
+
+@pytest.fixture()
+def bare(stack_session: Stack) -> Stack:
+    """The stack with bare hosts and no pair."""
+    stack_session.restore(BARE)
+    return stack_session
+
+
+@pytest.fixture()
+def ready(ready_session: Stack) -> Stack:
+    """The stack with the sample pair Ready."""
+    ready_session.restore(READY)
+    Pair(ready_session, namespace=NAMESPACE).wait_ready(seconds=180)
+    return ready_session

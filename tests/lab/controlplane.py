@@ -88,7 +88,7 @@ class ControlPlane:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         state = folder / "state.json"
         if port is None:
-            port = _Settings.load(state).port if state.exists() else _free_port()
+            port = _Settings.load(state).port if state.exists() else free_port()
         settings = _Settings(port, controllers, dict(nodes))
         plane = cls(keeper, folder, settings)
         plane._prepare()
@@ -318,7 +318,7 @@ class ControlPlane:
                 raise
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on, chosen at random so that two starts at once don't choose the same."""
     for port in random.sample(PORT_RANGE, 100):
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -39,9 +39,7 @@ def join(guest: Guest, plane: ControlPlane) -> None:
         "serving.crt": plane.pki.certificate(f"{guest.name}-serving").read_bytes(),
         "serving.key": plane.pki.key(f"{guest.name}-serving").read_bytes(),
         "node.env": f"NODE_IP={address}\n".encode(),
-        "service.nft": _SERVICE_RULES.format(
-            service=SERVICE_ADDRESS, host=HOST_FROM_GUEST, port=plane.port
-        ).encode(),
+        "service.nft": _SERVICE_RULES.format(service=SERVICE_ADDRESS, host=HOST_FROM_GUEST, port=plane.port).encode(),
     }
     # sync: what is only in the guest's memory does not survive a power cut
     line = f"tar -C {FOLDER} -xf - && sync && systemctl start kubelet.service"
@@ -65,6 +63,19 @@ def freeze(guest: Guest) -> None:
 def thaw(guest: Guest) -> None:
     """Let them go on; no-op where they do."""
     guest.ssh(["systemctl", "thaw", *UNITS])
+
+
+def agent_connected(guest: Guest) -> bool:
+    """Does the node agent follow its StorageNode? Only its pod goes by the service's address."""
+    return bool(guest.ssh(["ss", "-Htn", "state", "established", "dst", SERVICE_ADDRESS]).stdout.strip())
+
+
+def drop_connections(guest: Guest) -> None:
+    """Break the connections to the API server of a machine that was restored: their other ends are gone.
+
+    Nobody would tell their owners, and the agent's watch would be silent for a minute and a half.
+    """
+    guest.ssh(["ss", "-HK", "dst", SERVICE_ADDRESS, "or", "dst", HOST_FROM_GUEST])
 
 
 def _archive(files: dict[str, bytes]) -> bytes:

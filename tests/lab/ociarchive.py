@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import tarfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 

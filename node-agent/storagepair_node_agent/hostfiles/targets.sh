@@ -2,7 +2,7 @@
 # tgtd's side of the service: what the export table names goes into it, and away again. Needs common.sh.
 # The table (on the replicated file system, written by the agent as a whole) has lines of single-blank separated fields:
 #   target NAME TID IQN
-#   lun NAME TID NUMBER FLAGS SCSI_ID SERIAL VENDOR PRODUCT PATH     FLAGS: tgtd's bsoflags, - for none; PATH below the mount
+#   lun NAME TID NUMBER FLAGS SCSI_ID SERIAL VENDOR PRODUCT PATH SIZE     FLAGS: tgtd's bsoflags, - for none; PATH below the mount
 #   acl NAME TID ADDRESS
 #   end                                                              the last line: without it the table is damaged
 
@@ -92,13 +92,17 @@ add_exports() {
     printf '' >"$RUN/targets"
     [ -e "$folder/exports" ] || return 0
     complete=''
-    while read -r kind name tid a b c d e f g; do
+    while read -r kind name tid what flags scsi_id serial vendor product path _; do
         case $kind in
-            target) add_target_anew "$tid" "$a" && exported=$((exported + 1)) ;;
+            target) add_target_anew "$tid" "$what" && exported=$((exported + 1)) ;;
             lun)
-                if [ -f "$mount/$g" ]; then add_lun "$tid" "$a" "$b" "$c" "$d" "$e" "$f" "$g"; else journal lun-missing "$name"; fi
+                if [ -f "$mount/$path" ]; then
+                    add_lun "$tid" "$what" "$flags" "$scsi_id" "$serial" "$vendor" "$product" "$path"
+                else
+                    journal lun-missing "$name"
+                fi
                 ;;
-            acl) tgt --op bind --mode target --tid "$tid" -I "$a" ;;
+            acl) tgt --op bind --mode target --tid "$tid" -I "$what" ;;
             end) complete=yes ;;
             *) true ;;
         esac || { why="$kind $name: $said"; return 1; }
@@ -118,10 +122,10 @@ exports_are_up() {
             LUN:) found="$found$tid/$number " ;;
         esac
     done <"$RUN/said"
-    while read -r kind name tid a _ _ _ _ _ path; do
+    while read -r kind _ tid what _ _ _ _ _ path _; do
         case $kind in
-            target) wanted="$tid=$a" exported=$((exported + 1)) ;;
-            lun) [ -f "$mount/$path" ] || continue; wanted="$tid/$a" ;;
+            target) wanted="$tid=$what" exported=$((exported + 1)) ;;
+            lun) [ -f "$mount/$path" ] || continue; wanted="$tid/$what" ;;
             *) continue ;;
         esac
         case $found in *" $wanted "*) ;; *) return 1 ;; esac

@@ -129,11 +129,18 @@ class World:
     def __init__(self, **settings: float) -> None:
         self.cluster = FakeCluster()
         self.store = Store()
+        self.renewals = 0
         self.auditor = Auditor(
-            self.cluster, self.store, Settings(**{"audit_seconds": 0.05, "catch_up_seconds": 0.2, **settings})
+            self.cluster,
+            self.store,
+            Settings(**{"audit_seconds": 0.05, "catch_up_seconds": 0.2, **settings}),
+            self._renew,
         )
         for kind in KINDS:
             self.lists(kind)
+
+    def _renew(self) -> None:
+        self.renewals += 1
 
     def lists(self, kind: object, *uids: tuple[str, int], version: int = 100) -> None:
         self.cluster.answers[f"GET {kind.path()}"] = listing(*uids, version=version)
@@ -224,6 +231,18 @@ def test_a_list_that_fails_stops_the_writing_and_not_the_process(status: int) ->
     audited(scenario, stall_seconds=0)
 
 
+def test_a_kind_that_comes_has_the_watches_begin_anew() -> None:
+    async def scenario(world: World) -> None:
+        world.fails(LUNS, 404)
+        await asyncio.sleep(0.1)
+        assert world.renewals == 0
+        world.lists(LUNS)
+        await world.store.whole.wait()
+        assert world.renewals == 1
+
+    audited(scenario)
+
+
 def test_a_relist_has_to_be_proven_anew() -> None:
     async def scenario(world: World) -> None:
         await world.store.whole.wait()
@@ -238,6 +257,7 @@ def test_watches_that_never_deliver_are_not_alive() -> None:
     async def scenario(world: World) -> None:
         world.lists(LUNS, ("never", 10))
         await soon(lambda: not world.auditor.alive)
+        assert world.renewals > 0
         world.lists(LUNS)
         await world.store.whole.wait()
         assert world.auditor.alive

@@ -1,0 +1,323 @@
+"""The whole as users run it: the lab's machines as Kubernetes nodes, a control plane, the operator, the agents' pods.
+
+    stack = Stack.up("demo")
+    stack.kubectl("get", "nodes")
+    stack.lab.node1.power_cut()
+    stack.snapshot("tag"), stack.restore("tag")
+    stack.down()
+
+The operator runs beside the lab, with its own service account's rights; the agents run as the DaemonSet's pods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lab import cache, image, kubenode, registry
+from lab.agentimage import agent_image
+from lab.apiclient import ApiError, ApiUnreachable
+from lab.binaries import binaries, binary
+from lab.controlplane import ControlPlane, free_port
+from lab.keeper import NotRunning
+from lab.kubectl import KubectlError, kubectl
+from lab.kubelayer import KubeLayer, kube_layer
+from lab.lab import Lab, LabGuest
+from lab.ssh import SshError
+
+NAMESPACE = "storagepair-system"
+STORAGE_LABEL = "storagepair.dev/storage-node=true"
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_MANIFESTS = _REPOSITORY / "manifests"
+_SOURCES = ("crds", "operator")
+_CONTROL_PLANE = "control-plane"
+_SETTINGS = "stack.json"
+_OPERATOR = "operator"
+_AGENT_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io%2Fname%3Dstoragepair-node-agent"
+_POLL_SECONDS = 0.5
+# an emulated machine beside others starts a kubelet in half a minute, and a pod in as much
+_NODE_SECONDS = 300.0
+_AGENT_SECONDS = 300.0
+_OPERATOR_SECONDS = 60.0
+
+
+class StackError(Exception):
+    """The stack did not get where it should; the message has what the API server knows about it."""
+
+
+class Stack:
+    """A running stack. Any process can open it by its name."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.plane = ControlPlane.open(lab.keeper, lab.run_dir / _CONTROL_PLANE)
+        lab.participants.append(self.plane)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def up(cls, name: str, *, suite: str = image.DEFAULT_SUITE, owner_pid: int | None = None) -> Stack:
+        """Bring everything up and return when both agents follow the API server. What is missing is built first.
+
+        With `owner_pid` every process of it ends when that one does, however it ends.
+        """
+        layer = prepare(suite)
+        lab = Lab.up(name, suite=suite, kube=layer, owner_pid=owner_pid)
+        try:
+            with cache.step("starting the Kubernetes control plane"):
+                nodes = {guest.name: guest.loopback for guest in lab.nodes}
+                ControlPlane.start(lab.keeper, lab.run_dir / _CONTROL_PLANE, controllers=True, nodes=nodes)
+            stack = cls(lab)
+            (lab.run_dir / _SETTINGS).write_text(json.dumps({"operatorPort": free_port()}))
+            with cache.step("making Kubernetes nodes of the storage nodes"):
+                stack._join_nodes()
+            with cache.step("starting the operator and the node agents"):
+                stack._install()
+        except BaseException:
+            lab.down(keep_logs=True)
+            raise
+        return stack
+
+    @classmethod
+    def open(cls, name: str) -> Stack:
+        """The running stack `name`."""
+        return cls(Lab.open(name))
+
+    @staticmethod
+    def remove(name: str) -> None:
+        """End the stack `name`, if it runs, and remove all that it left."""
+        registry.remove(name)
+
+    def down(self, *, keep_logs: bool = False) -> None:
+        """End every process and remove all files (the logs stay where asked for)."""
+        self.lab.down(keep_logs=keep_logs)
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    @property
+    def kubectl_path(self) -> Path:
+        """The kubectl that belongs to the control plane."""
+        return binary("kubectl")
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Run kubectl as administrator and return what it prints; raises `KubectlError`."""
+        return kubectl(self.plane.admin_kubeconfig, *arguments, stdin=stdin, timeout=timeout)
+
+    def agent_pod(self, node: str) -> dict[str, Any] | None:
+        """The node agent's pod on `node`: the one that is not being deleted. None when there is none."""
+        pods = [each for each in self._list(_AGENT_PODS) if each["spec"].get("nodeName") == node]
+        return next((each for each in pods if "deletionTimestamp" not in each["metadata"]), None)
+
+    def agent_log(self, node: str) -> str:
+        """What the node agent on `node` has logged."""
+        pod = self.agent_pod(node)
+        if pod is None:
+            raise StackError(f"there is no agent's pod on {node}")
+        return self.kubectl("logs", "--namespace", NAMESPACE, pod["metadata"]["name"])
+
+    @property
+    def operator_log(self) -> Path:
+        """The operator's log, over all its starts."""
+        return self.lab.run_dir / "operator.log"
+
+    # --- the operator -------------------------------------------------------------------------------------------
+
+    def start_operator(self) -> None:
+        """Start the operator and return when its view of the API server is whole."""
+        kubeconfig = self.lab.run_dir / "operator.kubeconfig"
+        # a fresh token: an earlier one may be older than a restored API server's memory of it
+        self.plane.service_account_kubeconfig(NAMESPACE, "storagepair-operator", kubeconfig)
+        argv = [sys.executable, "-m", "storagepair_operator.main", "run", f"--kubeconfig={kubeconfig}"]
+        argv.append(f"--health-port={self._operator_port}")
+        # as it is in this checkout, whichever environment runs this
+        environment = {"PYTHONPATH": ":".join(str(_REPOSITORY / folder) for folder in _SOURCES)}
+        self.lab.keeper.spawn(_OPERATOR, argv, log=self.operator_log, env=environment)
+        self._wait(self._operator_ready, "the operator to be ready", _OPERATOR_SECONDS)
+
+    def stop_operator(self, sig: int = signal.SIGTERM) -> None:
+        """End the operator; no-op when it isn't running."""
+        with contextlib.suppress(NotRunning):
+            self.lab.keeper.kill(_OPERATOR, sig, timeout=30)
+
+    def restart_operator(self) -> None:
+        """End the operator in an orderly way and start it again."""
+        self.stop_operator()
+        self.start_operator()
+
+    def operator_metrics(self) -> str:
+        """The operator's own metrics, its write counters among them."""
+        return self._ask_operator("/metrics")[1]
+
+    # --- the agents ---------------------------------------------------------------------------------------------
+
+    def restart_agent(self, node: str) -> None:
+        """Delete the agent's pod on `node` and wait until the new one follows the API server."""
+        old = self.agent_pod(node)
+        if old is not None:
+            self.kubectl("delete", "pod", "--namespace", NAMESPACE, old["metadata"]["name"])
+        self.wait_agents(self.lab.machines[node])
+
+    def update_agents(self) -> None:
+        """Give both nodes the agent's image as the code is now, and replace the pods."""
+        self._load_agent_image()
+        for guest in self.lab.nodes:
+            self.restart_agent(guest.name)
+
+    def wait_agents(self, *guests: LabGuest) -> None:
+        """Wait until the agents on these nodes (both, if none is named) run and follow the API server."""
+        for guest in guests or self.lab.nodes:
+            self._wait(partial(self._agent_works, guest), f"the agent on {guest.name}", _AGENT_SECONDS)
+
+    def freeze_kubelets(self) -> None:
+        """Stop kubelets and containerd where they are, so that nothing competes with a failover that is timed."""
+        _together(kubenode.freeze, self._powered_nodes())
+
+    def thaw_kubelets(self) -> None:
+        """Let them go on."""
+        _together(kubenode.thaw, self._powered_nodes())
+
+    # --- snapshots ----------------------------------------------------------------------------------------------
+
+    def snapshot(self, tag: str) -> None:
+        """Save everything as `tag`: machines, disks, wiring, and the cluster's data."""
+        self.lab.snapshot(tag)
+
+    def restore(self, tag: str) -> None:
+        """Bring everything back to `tag`; returns when operator and agents follow the API server again."""
+        # it must not act on what it saw in a future that never was
+        self.stop_operator(signal.SIGKILL)
+        self.lab.restore(tag)
+        nodes = self._powered_nodes()
+        _together(kubenode.drop_connections, nodes)
+        self.start_operator()
+        if not self.lab.settings.api_cut:
+            self.wait_agents(*nodes)
+
+    # --- within -------------------------------------------------------------------------------------------------
+
+    def _join_nodes(self) -> None:
+        """Credentials and the agent's image for both nodes; the manifests meanwhile, then the label."""
+        archive = agent_image().update()
+
+        def join(guest: LabGuest) -> None:
+            kubenode.join(guest, self.plane)
+            kubenode.load_image(guest, archive)
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            applying = pool.submit(self.kubectl, "apply", "--server-side", "--kustomize", str(_MANIFESTS))
+            _together(join, self.lab.nodes)
+            applying.result()
+        names = [guest.name for guest in self.lab.nodes]
+        self._wait(lambda: self._registered() >= set(names), "the nodes to register", _NODE_SECONDS)
+        self.kubectl("label", "nodes", *names, STORAGE_LABEL)
+        self._wait(lambda: self._registered(ready=True) >= set(names), "the nodes to be Ready", _NODE_SECONDS)
+
+    def _install(self) -> None:
+        self.start_operator()
+        self.wait_agents()
+
+    def _load_agent_image(self) -> None:
+        archive = agent_image().update()
+        _together(lambda guest: kubenode.load_image(guest, archive), self.lab.nodes)
+
+    def _registered(self, *, ready: bool = False) -> set[str]:
+        return {
+            each["metadata"]["name"]
+            for each in self._list("/api/v1/nodes")
+            if not ready or _conditions(each).get("Ready") == "True"
+        }
+
+    def _agent_works(self, guest: LabGuest) -> bool:
+        pod = self.agent_pod(guest.name)
+        if pod is None or _conditions(pod).get("Ready") != "True":
+            return False
+        # after a power cut the API server still tells of the pod that was: only the machine itself knows
+        with contextlib.suppress(SshError):
+            return kubenode.agent_connected(guest)
+        return False
+
+    def _operator_ready(self) -> bool:
+        status = self.lab.keeper.exit_status(_OPERATOR)
+        if status is not None:
+            tail = "\n".join(self.operator_log.read_text(errors="replace").splitlines()[-15:])
+            raise StackError(f"the operator ended with {status}:\n{tail}")
+        try:
+            return self._ask_operator("/readyz")[0] == http.HTTPStatus.OK
+        except OSError:
+            return False
+
+    def _ask_operator(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._operator_port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
+
+    @property
+    def _operator_port(self) -> int:
+        return int(json.loads((self.lab.run_dir / _SETTINGS).read_text())["operatorPort"])
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.plane.client().get(path)["items"]
+        return items
+
+    def _powered_nodes(self) -> list[LabGuest]:
+        return [guest for guest in self.lab.nodes if guest.is_on()]
+
+    def _wait(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        """Wait for `condition`; an API server that does not answer for a moment is no reason to give up."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if condition():
+                    return
+                trouble = ""
+            except (ApiError, ApiUnreachable) as error:
+                trouble = f": {error}"
+            if time.monotonic() > deadline:
+                raise StackError(f"waited {seconds:g} s for {what}{trouble}\n{self._describe()}")
+            time.sleep(_POLL_SECONDS)
+
+    def _describe(self) -> str:
+        """What a person would look at first."""
+        pieces = []
+        for arguments in (("get", "nodes"), ("get", "pods", "-A", "-o", "wide"), ("get", "events", "-A")):
+            try:
+                pieces.append(self.kubectl(*arguments)[-4000:])
+            except KubectlError as error:
+                pieces.append(str(error))
+        return "\n".join(pieces)
+
+
+def prepare(suite: str) -> KubeLayer:
+    """Build whatever is missing in the cache, the two long lines of it at the same time."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        # Go has every processor busy, Debian's packages mostly wait for the network
+        programs = pool.submit(binaries)
+        machines = pool.submit(image.guest_image, suite)
+        images = pool.submit(agent_image)
+        for future in (programs, machines, images):
+            future.result()
+    return kube_layer()
+
+
+def _conditions(document: dict[str, Any]) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in document.get("status", {}).get("conditions", [])}
+
+
+def _together(action: Callable[[LabGuest], object], guests: Iterable[LabGuest]) -> None:
+    """Do the same with both nodes at once; the first error is raised when both are done."""
+    chosen = list(guests)
+    with ThreadPoolExecutor(max_workers=len(chosen) or 1) as pool:
+        for future in [pool.submit(action, guest) for guest in chosen]:
+            future.result()

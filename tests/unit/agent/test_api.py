@@ -1,0 +1,231 @@
+"""The API client against a little HTTP server that answers as the API server does."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import json
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import yaml
+from storagepair_crds import views
+from storagepair_node_agent import credentials
+from storagepair_node_agent.api import Api, ApiError, Change
+from storagepair_node_agent.loop import Follower
+
+NODES = "/apis/storagepair.dev/v1alpha1/storagenodes"
+REFERENCE = views.AuthkeysReference(namespace="ns", name="keys")
+
+
+class Server(ThreadingHTTPServer):
+    """`answers`: path -> (status, body). `events`: what each watch sends, one list a watch."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers, self.events, self.requests = {}, [], []
+        self.ahead = 0.0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append((self.command, path, query, dict(self.headers), body))
+        if "watch=true" in query and self.server.events:
+            return self._stream(self.server.events.pop(0))
+        status, content = self.server.answers.get(path, (404, {"message": "not found"}))
+        data = json.dumps(content).encode() if not isinstance(content, bytes) else content
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        return self.wfile.write(data)
+
+    do_PATCH = do_GET
+
+    def _stream(self, events):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for event in events:
+            data = event if isinstance(event, bytes) else json.dumps(event).encode() + b"\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+
+    def date_time_string(self, timestamp=None):
+        return email.utils.formatdate(time.time() + self.server.ahead, usegmt=True)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    running = Server()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture
+def api(server):
+    return Api(credentials.Credentials(server.url, ssl.create_default_context(), token="t0"), "node1")
+
+
+def node(version="1", **more):
+    return {"metadata": {"name": "node1", "resourceVersion": version, "generation": 1, "uid": "u", **more}, "spec": {}}
+
+
+def test_get(server, api):
+    assert api.get() is None
+    server.answers[f"{NODES}/node1"] = (200, node())
+    assert api.get() == node()
+    assert server.requests[-1][3]["Authorization"] == "Bearer t0"
+
+
+def test_patch_status(server, api):
+    server.answers[f"{NODES}/node1/status"] = (200, node("2"))
+    assert api.patch_status({"agentVersion": "1"}) == node("2")
+    method, _, _, headers, body = server.requests[-1]
+    assert (method, headers["Content-Type"]) == ("PATCH", "application/merge-patch+json")
+    assert json.loads(body) == {"status": {"agentVersion": "1"}}
+
+
+def test_refusals_and_silence(server, api):
+    server.answers[f"{NODES}/node1"] = (403, {"message": "not yours"})
+    with pytest.raises(ApiError, match="403 not yours") as refused:
+        api.get()
+    assert refused.value.status == 403
+    server.answers[f"{NODES}/node1"] = (200, b"no json")
+    with pytest.raises(ApiError, match="unreadable"):
+        api.get()
+    away = Api(credentials.Credentials("http://127.0.0.1:1", ssl.create_default_context()), "node1")
+    with pytest.raises(ApiError, match="does not answer"):
+        away.get()
+
+
+def test_watch(server, api):
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "5"}}}
+    modified = json.dumps({"type": "MODIFIED", "object": node("6")}).encode() + b"\n"
+    deleted = {"type": "DELETED", "object": node("7")}
+    server.events = [[bookmark, modified[:10], modified[10:], deleted]]
+    assert list(api.watch("4")) == [None, Change(node("6"), deleted=False), Change(node("7"), deleted=True)]
+    query = server.requests[-1][2]
+    for part in ("fieldSelector=metadata.name%3Dnode1", "resourceVersion=4", "allowWatchBookmarks=true"):
+        assert part in query
+
+
+def test_a_watch_that_is_too_old(server, api):
+    server.events = [[{"type": "ERROR", "object": {"code": 410, "message": "too old"}}]]
+    with pytest.raises(ApiError) as gone:
+        list(api.watch("4"))
+    assert gone.value.status == 410
+
+
+def test_a_watch_that_speaks_nonsense(server, api):
+    server.events = [[b"nonsense\n"]]
+    with pytest.raises(ApiError, match="watch broke"):
+        list(api.watch("4"))
+
+
+def test_the_clocks_are_compared(server, api):
+    server.ahead = -100
+    api.get()
+    assert api.clock_offset_seconds == pytest.approx(100, abs=3)
+
+
+class TestTheSecret:
+    PATH = "/api/v1/namespaces/ns/secrets/keys"
+
+    def test_is_read(self, server, api):
+        server.answers[self.PATH] = (200, {"data": {"authkey": base64.b64encode(b"abc\n").decode()}})
+        assert api.authkey(REFERENCE) == "abc"
+
+    @pytest.mark.parametrize("content", [{}, {"data": None}, {"data": {"other": "x"}}, {"data": {"authkey": "hush!"}}])
+    def test_errors_hold_nothing_of_it(self, server, api, content):
+        server.answers[self.PATH] = (200, content)
+        with pytest.raises(ApiError) as error:
+            api.authkey(REFERENCE)
+        assert "hush" not in str(error.value)
+
+
+def test_the_follower_goes_through_deletion_expiry_and_outage(server, api):
+    server.answers[f"{NODES}/node1"] = (200, node("1"))
+    server.events = [
+        [{"type": "MODIFIED", "object": node("2", generation=2)}],
+        [{"type": "ERROR", "object": {"code": 410}}],
+        [{"type": "DELETED", "object": node("3", generation=2)}, {"type": "ADDED", "object": node("4", uid="u2")}],
+    ]
+    woken = []
+    follower = Follower(api, lambda: woken.append(follower.latest))
+    follower.start()
+    deadline = time.monotonic() + 20
+    while len(woken) < 6 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    seen = [w and (w["metadata"]["uid"], w["metadata"]["generation"]) for w in woken[:6]]
+    assert seen == [("u", 1), ("u", 2), ("u", 1), None, ("u2", 1), ("u", 1)]
+    assert follower.answered.is_set()
+
+
+class TestCredentials:
+    def test_a_rotated_token_is_read_anew(self, server, tmp_path):
+        path = tmp_path / "token"
+        api = Api(credentials.Credentials(server.url, ssl.create_default_context(), token_file=path), "node1")
+        for token in ("t1", "t2"):
+            path.write_text(f"{token}\n")
+            api.get()
+            assert server.requests[-1][3]["Authorization"] == f"Bearer {token}"
+        path.unlink()
+        with pytest.raises(ApiError):
+            api.get()
+
+    def kubeconfig(self, tmp_path, user, cluster=None):
+        content = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": cluster or {"server": "https://k:6443"}}],
+            "users": [{"name": "u", "user": user}],
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    def test_kubeconfig(self, tmp_path):
+        seen = credentials.from_kubeconfig(self.kubeconfig(tmp_path, {"token": "abc"}))
+        assert (seen.server, seen.headers()) == ("https://k:6443", {"Authorization": "Bearer abc"})
+        seen = credentials.from_kubeconfig(self.kubeconfig(tmp_path, {"tokenFile": "token"}), "https://other")
+        assert (seen.server, seen.token_file) == ("https://other", tmp_path / "token")
+
+    @pytest.mark.parametrize(
+        ("user", "cluster"),
+        [
+            ({"client-certificate": "missing.crt", "client-key": "missing.key"}, None),
+            ({"client-certificate-data": "!", "client-key-data": "!"}, None),
+            ({"token": "x"}, {"server": "https://k", "certificate-authority-data": base64.b64encode(b"x").decode()}),
+            ({"token": "x"}, {"nothing": 1}),
+        ],
+    )
+    def test_unusable_kubeconfigs_say_so(self, tmp_path, user, cluster):
+        path = self.kubeconfig(tmp_path, user, cluster)
+        with pytest.raises(credentials.CredentialsError, match="kubeconfig can't be used"):
+            credentials.from_kubeconfig(path)
+        with pytest.raises(credentials.CredentialsError):
+            credentials.from_kubeconfig(tmp_path / "missing")
+
+    def test_outside_of_a_pod(self, monkeypatch):
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        with pytest.raises(credentials.CredentialsError, match="--kubeconfig"):
+            credentials.in_cluster()

@@ -1,0 +1,162 @@
+"""The failover journal: which starts were moves, why, and when; torn by a power cut or not."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from storagepair_node_agent import journal
+from storagepair_node_agent.host import Host
+
+BOOT = "8e44e900-d11e-4ef9-add2-16f1858f514f"
+# real, shortened: node1 released by hb_standby, node2 took over
+PLANNED = f"""
+1 1795379579-node2 {BOOT} 88542 1795379579976168 start begin
+1 1795379579-node2 {BOOT} 88605 1795379580606168 start promoted
+1 1795379579-node2 {BOOT} 88830 1795379582856168 start mounted
+1 1795379579-node2 {BOOT} 88847 1795379583026168 start past last=node1 released=1795379566879216
+1 1795379579-node2 {BOOT} 88987 1795379584426168 start targets
+1 1795379579-node2 {BOOT} 89073 1795379585286168 start vip
+1 1795379579-node2 {BOOT} 89141 1795379585966168 start open
+1 1795379579-node2 {BOOT} 89148 1795379586036168 start end ok
+1 1795379579-node2 {BOOT} 89171 1795379586266168 start peer phase=released at=1795379568179216
+1 1795379579-node2 {BOOT} 89177 1795379586326168 start closed
+"""
+UNCLEAN = PLANNED.replace("released=1795379566879216", "released=-").replace(
+    "peer phase=released at=1795379568179216", "lost dead=1795379575 deadtime=5"
+)
+LATER = 1795379700.0
+
+
+def only(text, now=LATER):
+    (incident,) = journal.incidents(text, now)
+    return incident
+
+
+def test_a_clean_release_is_planned_and_began_when_the_port_fell_silent_there():
+    incident = only(PLANNED)
+    assert (incident.id, incident.cause) == ("1795379579-node2", "Planned")
+    assert (incident.from_, incident.to) == ("node1", "node2")
+    assert incident.start_time == "2026-11-22T20:32:46.879216Z"
+    assert incident.end_time == "2026-11-22T20:33:05.966168Z"
+    assert incident.milliseconds == 19086
+
+
+def test_the_phases_count_from_the_beginning():
+    phases = {phase.name: phase.milliseconds for phase in only(PLANNED).phases}
+    assert list(phases) == ["silent", "released", "begin", "promoted", "mounted", "targets", "vip", "open"]
+    assert phases["silent"] == 0
+    assert phases["released"] == 1300
+    assert phases["open"] == 19086
+
+
+def test_a_dead_peer_was_reachable_until_deadtime_before_its_death_was_declared():
+    incident = only(UNCLEAN)
+    assert incident.cause == "NodeLost"
+    assert incident.start_time == "2026-11-22T20:32:50.000000Z"
+
+
+def test_neither_release_nor_death_is_unknown_since_the_start():
+    incident = only(UNCLEAN.replace("start lost dead=1795379575 deadtime=5\n", "start nothing\n"))
+    assert (incident.cause, incident.start_time) == ("Unknown", "2026-11-22T20:32:59.976168Z")
+
+
+def test_the_node_that_served_last_does_not_move_to_itself():
+    assert journal.incidents(PLANNED.replace("last=node1", "last=node2"), LATER) == ()
+
+
+def test_the_very_first_start_is_no_move():
+    assert journal.incidents(PLANNED.replace("last=node1 released=1795379566879216", "last=- released=-"), LATER) == ()
+
+
+def test_a_failed_start_is_no_move():
+    assert journal.incidents(PLANNED.replace("end ok", "end failed"), LATER) == ()
+
+
+def test_an_incident_is_told_when_its_cause_is_settled():
+    unsettled = PLANNED[: PLANNED.index("1 1795379579-node2 8e44e900-d11e-4ef9-add2-16f1858f514f 89177")]
+    assert journal.incidents(unsettled, 1795379590.0) == ()
+    assert only(unsettled, 1795379650.0).cause == "Planned"
+
+
+def test_the_peer_s_clock_ahead_of_ours_makes_no_negative_time():
+    incident = only(PLANNED.replace("released=1795379566879216", "released=1795379999000000"))
+    assert incident.milliseconds == 5990
+    assert all(phase.milliseconds >= 0 for phase in incident.phases)
+
+
+def test_a_stop_that_came_at_once_does_not_hide_the_end_of_the_start():
+    stop = f"1 1795379586-node2 {BOOT} 89150 1795379586056168 stop begin\n"
+    lines = PLANNED.splitlines(keepends=True)
+    assert only("".join([*lines[:-2], stop, *lines[-2:]])) == only(PLANNED)
+
+
+@given(st.integers(0, len(PLANNED)))
+def test_a_torn_journal_tells_nothing_false(cut):
+    torn = PLANNED[:cut]
+    assert journal.incidents(torn, 0.0) in ((), (only(PLANNED),))
+
+
+@given(st.integers(0, len(PLANNED)))
+def test_what_comes_after_a_torn_line_is_whole(cut):
+    """The script begins each run with a line feed."""
+    after = UNCLEAN.replace("1795379579-node2", "1795379999-node2")
+    assert only(after) in journal.incidents(PLANNED[:cut] + after, LATER)
+
+
+@given(st.lists(st.sampled_from([*PLANNED.splitlines(), *UNCLEAN.splitlines(), "1 2", "☃ 1"])))
+def test_any_order_of_lines_is_survived(lines):
+    for incident in journal.incidents("\n".join([*lines, ""]), LATER):
+        assert incident.milliseconds >= 0
+
+
+@given(st.text())
+def test_any_text_is_survived(text):
+    journal.incidents(text, LATER)
+
+
+@given(*[st.integers(0, 10**17 - 1)] * 4)
+def test_any_times_make_times(released, dead, deadtime, wall):
+    text = PLANNED.replace("1795379566879216", str(released)).replace("1795379579976168", str(wall))
+    journal.incidents(text, LATER)
+    text = UNCLEAN.replace("dead=1795379575", f"dead={dead}").replace("deadtime=5", f"deadtime={deadtime}")
+    journal.incidents(text, LATER)
+
+
+# ---------------------------------------------------------------------------- what the status tells
+
+
+def host(tmp_path, text=PLANNED):
+    folder = tmp_path / "var/lib/storagepair"
+    folder.mkdir(parents=True)
+    (folder / "journal.log").write_text(text)
+    return Host(tmp_path)
+
+
+def ids(incidents):
+    return [incident.id for incident in incidents]
+
+
+def test_what_the_operator_names_as_recorded_leaves_the_status(tmp_path):
+    seen = host(tmp_path)
+    assert ids(journal.undelivered(seen, (), LATER)) == ["1795379579-node2"]
+    assert journal.undelivered(seen, ("1795379579-node2",), LATER) == ()
+
+
+def test_what_was_recorded_once_stays_so_when_the_operator_s_list_is_trimmed(tmp_path):
+    seen = host(tmp_path)
+    (action,) = journal.remember(seen, ("1795379579-node2", "1700000000-node1"))
+    (write,) = action.steps
+    assert write.content == "1795379579-node2\n"  # only what this host could tell again
+    seen.write(write.path, write.content, write.mode)
+    assert journal.undelivered(seen, (), LATER) == ()
+    assert journal.remember(seen, ("1795379579-node2",)) == ()
+
+
+def test_a_rotated_journal_still_tells(tmp_path):
+    seen = host(tmp_path, "")
+    (tmp_path / "var/lib/storagepair/journal.log.1").write_text(PLANNED)
+    assert ids(journal.read(seen, LATER)) == ["1795379579-node2"]
+
+
+def test_no_journal_no_incidents(tmp_path):
+    assert journal.read(Host(tmp_path), LATER) == ()

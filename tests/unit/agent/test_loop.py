@@ -1,0 +1,244 @@
+"""The loop's turns, with a host that is a folder and an API server that is an object."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+from storagepair_node_agent import documents, loop
+from storagepair_node_agent.actions import Verdict
+from storagepair_node_agent.api import ApiError
+from storagepair_node_agent.cycle import Pass
+from storagepair_node_agent.host import Host
+from unit.agent import agentbuilders as a
+from unit.agent.test_report import merged
+
+
+class FakeApi:
+    """Keeps the object; `away` makes every call fail. Counts the writes."""
+
+    clock_offset_seconds = 0.0
+
+    def __init__(self):
+        self.document = None
+        self.away = False
+        self.writes = 0
+        self.secret_reads = 0
+
+    def patch_status(self, patch):
+        self._check()
+        self.writes += 1
+        self.document = merged(self.document, {"status": patch})
+        return self.document
+
+    def authkey(self, reference):
+        self._check()
+        self.secret_reads += 1
+        return "key"
+
+    def _check(self):
+        if self.away:
+            raise ApiError("away")
+
+
+class FakeCycle:
+    """Remembers what it was given; all is well unless told otherwise."""
+
+    def __init__(self):
+        self.given = []
+        self.result = Pass(a.snapshot(), {"Network": Verdict(True, "Good", "good")})
+
+    def run(self, desired, clock_offset_seconds):
+        self.given.append(desired)
+        return self.result
+
+
+class World:
+    def __init__(self, tmp_path):
+        self.host = Host(tmp_path)
+        self.api = FakeApi()
+        self.start()
+
+    def start(self):
+        """The agent, as after a restart."""
+        self.follower = loop.Follower(self.api, lambda: None)
+        self.cycle = FakeCycle()
+        self.loop = loop.Loop(self.host, "node1", self.api, self.follower, "1.0")
+        self.loop._cycle = self.cycle
+
+    def put(self, generation=1, **spec):
+        document = a.document()
+        document["metadata"] |= {"generation": generation, "uid": "u1", "resourceVersion": str(generation)}
+        document["spec"] |= spec
+        if self.api.document:
+            document["status"] = self.api.document.get("status", {})
+        self.api.document = document
+        self.follower.offer(document)
+
+    def turn(self):
+        self.loop.turn()
+        return self.api.document and self.api.document.get("status", {})
+
+    def condition(self, name):
+        return next(c for c in self.api.document["status"]["conditions"] if c["type"] == name)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def test_without_a_document_nothing_is_done(world):
+    world.turn()
+    assert (world.cycle.given, world.api.writes) == ([], 0)
+
+
+def test_a_document_is_carried_out_kept_and_reported(world):
+    world.put(generation=4)
+    status = world.turn()
+    assert world.cycle.given[0].generation == status["observedGeneration"] == 4
+    assert documents.kept(world.host)["metadata"]["generation"] == 4
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_at_rest_nothing_is_written(world):
+    world.put()
+    for _ in range(5):
+        world.turn()
+    assert world.api.writes == 1
+    world.start()
+    world.follower.offer(world.api.document)
+    world.turn()
+    assert world.api.writes == 1
+
+
+def test_the_kept_document_serves_while_the_api_is_away(world):
+    world.put(generation=4)
+    world.turn()
+    world.api.away = True
+    world.start()
+    world.turn()
+    assert world.cycle.given[0].generation == 4
+
+
+def test_a_status_is_delivered_when_the_api_is_back(world, monkeypatch):
+    world.put()
+    world.api.away = True
+    world.turn()
+    assert world.api.writes == 0
+    world.api.away = False
+    world.turn()
+    assert world.api.writes == 0  # it waits a moment before it tries again
+    monkeypatch.setattr(loop.time, "monotonic", lambda: 1e9)
+    world.turn()
+    assert world.api.writes == 1
+
+
+def test_a_deleted_object_takes_nothing_from_the_host(world):
+    world.put(generation=4)
+    world.turn()
+    world.follower.offer(None)
+    world.turn()
+    assert [desired.generation for desired in world.cycle.given] == [4, 4]
+
+
+class TestABadDocument:
+    BAD = {"filesystem": {"type": "btrfs"}}
+
+    def test_is_told_and_what_was_wanted_before_stands(self, world):
+        world.put(generation=1)
+        world.turn()
+        world.put(generation=2, **self.BAD)
+        status = world.turn()
+        assert [desired.generation for desired in world.cycle.given] == [1, 1]
+        assert world.condition("Ready")["reason"] == "InvalidDocument"
+        assert "spec.filesystem.type" in world.condition("Ready")["message"]
+        assert status["observedGeneration"] == 1
+        assert documents.kept(world.host)["metadata"]["generation"] == 1
+
+    def test_alone_changes_nothing(self, world):
+        world.put(**self.BAD)
+        world.turn()
+        assert world.cycle.given == []
+        assert world.condition("Ready")["status"] == "False"
+
+    def test_is_written_once(self, world):
+        world.put(**self.BAD)
+        for _ in range(4):
+            world.turn()
+        assert world.api.writes == 1
+
+    def test_and_a_good_one_after_it(self, world):
+        world.put(**self.BAD)
+        world.turn()
+        world.put(generation=2)
+        world.turn()
+        assert world.condition("Ready")["status"] == "True"
+
+
+def test_a_recreated_object_is_taken_even_at_the_same_generation(world):
+    world.put(generation=1)
+    world.turn()
+    document = {**world.api.document, "metadata": {**world.api.document["metadata"], "uid": "u2"}, "status": {}}
+    document["spec"] = {**document["spec"], "service": "Run"}
+    world.follower.offer(document)
+    world.turn()
+    assert world.cycle.given[-1].spec.service == "Run"
+
+
+class TestTheAuthkey:
+    def test_is_not_read_before_it_is_needed(self, world):
+        world.put()
+        world.turn()
+        assert (world.api.secret_reads, world.cycle.given[0].authkey) == (0, None)
+
+    def test_is_read_once_for_a_document(self, world):
+        world.put(service="Run")
+        for _ in range(3):
+            world.turn()
+        world.put(generation=2, service="Run")
+        world.turn()
+        assert world.api.secret_reads == 2
+        assert {desired.authkey for desired in world.cycle.given} == {"key"}
+
+    def test_is_in_no_file_status_or_log(self, world, caplog):
+        caplog.set_level(logging.DEBUG)
+        world.put(service="Run")
+        world.turn()
+        assert '"key"' not in str(world.api.document) + world.host.read(documents.KEPT) + caplog.text
+
+    def test_that_can_t_be_read_stops_nothing(self, world):
+        world.put(service="Run")
+        world.api.away = True
+        world.turn()
+        assert world.cycle.given[0].authkey is None
+
+
+def test_the_sentence_is_said_when_it_differs_or_something_was_done(world, caplog):
+    caplog.set_level(logging.INFO)
+    world.put()
+    for _ in range(3):
+        world.turn()
+    assert caplog.text.count("all is as desired") == 1
+    world.cycle.result = replace(world.cycle.result, done=("bonds.create",))
+    world.turn()
+    world.turn()
+    assert caplog.text.count("did bonds.create") == 2
+
+
+def test_a_status_that_nobody_can_read_is_replaced(world):
+    world.put()
+    world.api.document["status"] = {"conditions": "nonsense", "bonds": [{"name": "b"}], "stale": 1}
+    world.follower.offer(world.api.document)
+    status = world.turn()
+    assert "stale" not in status
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_incidents_that_the_operator_recorded_are_remembered_as_an_action_once(world, monkeypatch):
+    noted = []
+    monkeypatch.setattr(loop.journal, "remember", lambda host, delivered: noted.append(delivered) or ())
+    world.put(deliveredIncidents=["1-node1"])
+    world.turn()
+    assert noted == [("1-node1",)]
