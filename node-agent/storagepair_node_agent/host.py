@@ -17,8 +17,8 @@ from typing import TypeVar, cast
 ACTION_LOG = "/var/log/storagepair/actions.log"
 _ACTION_LOG_LIMIT = 4 * 1024 * 1024
 _NSENTER = ("nsenter", "--target", "1", "--mount", "--uts", "--ipc", "--net", "--")
-_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ENVIRONMENT = {"PATH": _SEARCH_PATH, "LC_ALL": "C"}
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class Host:
         """The host's absolute path of a program, None when it isn't installed."""
         if program.startswith("/"):
             return program if self.present(program) else None
-        candidates = (f"{folder}/{program}" for folder in _SEARCH_PATH.split(":"))
+        candidates = (f"{folder}/{program}" for folder in SEARCH_PATH.split(":"))
         return next((path for path in candidates if self.present(path)), None)
 
     def present(self, path: str) -> bool:

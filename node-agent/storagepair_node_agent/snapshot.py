@@ -155,7 +155,9 @@ class StoredLun:
     """A LUN's folder on the replicated file system that no line of the export table names: retained or just made."""
 
     name: str
-    pair: str = ""  # "namespace/name" of the pair that its identity was minted for; "" when there is no (readable) identity
+    pair: str = (
+        ""  # "namespace/name" of the pair that its identity was minted for; "" when there is no (readable) identity
+    )
     target: str = ""
     number: int = 0
     serial: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from storagepair_crds.views import LUN, InitiatorACL
@@ -16,60 +17,51 @@ from storagepair_operator.snapshot import Intent, Snapshot
 
 log = logging.getLogger(__name__)
 
+_NAMESPACE = "its namespace"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
 
 
 async def judge(cluster: Cluster, snapshot: Snapshot) -> dict[str, Intent]:
     """The meaning of each deletion in a snapshot, by UID; without one it waits. Raises `ApiError`.
 
-    What has been decided already (the hosts' documents say Absent) is not asked again.
+    All of it is read live, so it holds for a view that is not proven whole too. What has been decided already (the
+    hosts' documents say Absent) is not asked again.
     """
     now = exports.existing(snapshot)
     deleted = [t for t in snapshot.things if t.metadata.deletion_timestamp]
     open_ones = [t for t in deleted if not exports.decided(t, now)]
     if not open_ones:
         return {}
-    if snapshot.pair is None or snapshot.pair.metadata.deletion_timestamp:
-        return {thing.metadata.uid: Intent.FORGET for thing in open_ones}
-    above = await _above(cluster, snapshot, {_kind(thing) for thing in open_ones})
-    intents = {}
-    for thing in open_ones:
-        parents = [parent for kind, parent in above if kind in (None, _kind(thing))]
-        if intent := _judge(thing, parents):
-            intents[thing.metadata.uid] = intent
-    return intents
+    parents = await _parents(cluster, snapshot, {_kind(thing) for thing in open_ones})
+    intents = {thing.metadata.uid: _judge(thing, parents) for thing in open_ones}
+    return {uid: intent for uid, intent in intents.items() if intent is not None}
 
 
-def _judge(thing: LUN | InitiatorACL, parents: list[dict[str, Any] | None]) -> Intent | None:
-    name = f"{_kind(thing).name} {thing.metadata.namespace}/{thing.metadata.name}"
-    for parent in parents:
+def _judge(thing: LUN | InitiatorACL, parents: Mapping[str, dict[str, Any] | None]) -> Intent | None:
+    own = {
+        name: parent for name, parent in parents.items() if name not in (LUNS.crd, ACLS.crd) or name == _kind(thing).crd
+    }
+    for name, parent in own.items():
         if parent is None or parent["metadata"].get("deletionTimestamp"):
-            what = f"{parent['kind']} {parent['metadata']['name']}" if parent else "what is above it"
-            log.info("%s is forgotten, the hosts keep it: %s goes", name, what)
+            about = f"{_kind(thing).name} {thing.metadata.namespace}/{thing.metadata.name}"
+            log.info("%s is forgotten and stays on the hosts: %s goes", about, name)
             return Intent.FORGET
-        if parent["metadata"]["creationTimestamp"] > thing.metadata.creation_timestamp and _contains(parent):
-            # what we see has died with an earlier namespace or CRD; the audit will notice
-            return None
-    return Intent.REMOVE
+    containers = (own[_NAMESPACE], own[_kind(thing).crd])
+    born = max(parent["metadata"]["creationTimestamp"] for parent in containers if parent is not None)
+    # younger than what it is in: it has died with an earlier namespace or CRD of the name, as the audit will find
+    return Intent.REMOVE if born <= thing.metadata.creation_timestamp else None
 
 
-def _contains(parent: dict[str, Any]) -> bool:
-    return parent["kind"] in ("Namespace", "CustomResourceDefinition")
-
-
-async def _above(
-    cluster: Cluster, snapshot: Snapshot, kinds: set[Kind]
-) -> list[tuple[Kind | None, dict[str, Any] | None]]:
-    """What is above the objects, live: of one kind or of all (None). An absent one is None."""
+async def _parents(cluster: Cluster, snapshot: Snapshot, kinds: set[Kind]) -> dict[str, dict[str, Any] | None]:
+    """What is above the objects, live, by name. None is absent."""
     namespace, name = snapshot.key
-    paths: list[tuple[Kind | None, str]] = [
-        (None, f"/api/v1/namespaces/{namespace}"),
-        (None, _CRDS + PAIRS.crd),
-        (None, PAIRS.path(namespace, name)),
-        *((kind, _CRDS + kind.crd) for kind in kinds),
-    ]
-    found = await asyncio.gather(*(_read(cluster, path) for _, path in paths))
-    return [(kind, document) for (kind, _), document in zip(paths, found, strict=True)]
+    paths = {
+        _NAMESPACE: f"/api/v1/namespaces/{namespace}",
+        f"StoragePair {name}": PAIRS.path(namespace, name),
+        **{kind.crd: _CRDS + kind.crd for kind in (PAIRS, *kinds)},
+    }
+    found = await asyncio.gather(*(_read(cluster, path) for path in paths.values()))
+    return dict(zip(paths, found, strict=True))
 
 
 async def _read(cluster: Cluster, path: str) -> dict[str, Any] | None:

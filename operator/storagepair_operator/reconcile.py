@@ -14,6 +14,7 @@ from storagepair_operator.kinds import NODES, PAIRS, Kind, PairKey
 from storagepair_operator.plan import plan
 from storagepair_operator.queue import KeyQueue
 from storagepair_operator.settings import Settings
+from storagepair_operator.snapshot import Intent
 from storagepair_operator.store import Store
 from storagepair_operator.summarize import summarize
 from storagepair_operator.writer import NotWhole, Writer
@@ -33,6 +34,8 @@ class Reconciler:
         self._failures: dict[PairKey, int] = {}
         self._refused: set[PairKey] = set()
         self._sentences: dict[PairKey, str] = {}
+        self._parked: set[PairKey] = set()
+        self._parking = asyncio.Event()
 
     def changed(self, kind: Kind, keys: Iterable[PairKey]) -> None:
         """Something happened to what concerns these pairs."""
@@ -46,31 +49,55 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile for ever."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._unpark())
             for _ in range(self._settings.workers):
                 group.create_task(self._work())
 
     async def _work(self) -> None:
         while True:
             async with self._queue.next() as key:
-                await self._store.whole.wait()
                 await self._attempt(key)
+
+    async def _unpark(self) -> None:
+        """What came while the view was not whole is looked at when it is."""
+        while True:
+            await self._parking.wait()
+            await self._store.whole.wait()
+            self._parking.clear()
+            while self._parked:
+                self._queue.add(self._parked.pop())
 
     async def _attempt(self, key: PairKey) -> None:
         try:
-            await self._reconcile(key)
+            if self._store.whole.is_set():
+                await self._reconcile(key)
+            else:
+                self._park(key)
+                await self._forget(key)
         except NotWhole:
-            self._queue.add(key)
+            self._park(key)
         except ApiError as error:
             delay = self._delay(key, quick=error.conflict)
             level = logging.DEBUG if error.conflict else logging.WARNING
             log.log(level, "%s: %s; again in %.1f s", key, error, delay)
             self._queue.add(key, delay)
         except Exception:
+            # a defect in one pair's path must not stop all the others
             delay = self._delay(key, quick=False)
             log.exception("%s: a defect; again in %.1f s", key, delay)
             self._queue.add(key, delay)
         else:
             self._failures.pop(key, None)
+
+    def _park(self, key: PairKey) -> None:
+        self._parked.add(key)
+        self._parking.set()
+
+    async def _forget(self, key: PairKey) -> None:
+        """The one thing that needs no whole view, and that others wait for: a CRD that goes is not whole any more."""
+        snapshot = self._store.snapshot(key)
+        intents = await guard.judge(self._cluster, snapshot)
+        await self._writer.release(t for t in snapshot.things if intents.get(t.metadata.uid) is Intent.FORGET)
 
     async def _reconcile(self, key: PairKey) -> None:
         snapshot = self._store.snapshot(key)

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from storagepair_crds.views import (
     document,
 )
 
-from storagepair_operator.cluster import CONFLICT, FORBIDDEN, ApiError, Cluster
+from storagepair_operator.cluster import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError, Cluster
 from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, Kind
 from storagepair_operator.plan.model import Plan
 from storagepair_operator.snapshot import FINALIZER, Observed, Snapshot
@@ -65,6 +65,7 @@ class Writer:
         errors: list[ApiError] = []
         for thing in plan.release:
             await self._try(errors, self._finalizers(thing, hold=False, done=done))
+        released = {thing.metadata.uid for thing in plan.release}
         held = [await self._try(errors, self._finalizers(thing, hold=True, done=done)) for thing in plan.hold]
         if plan.authkeys is not None:
             await self._try(errors, self._authkeys(plan.authkeys, done))
@@ -76,12 +77,18 @@ class Writer:
         if not errors:  # the event of a move comes before its record, which is what says that it was told
             for failover in summary.failovers:
                 await self._try(errors, self._failover(failover, done))
-            await self._statuses(snapshot, summary, errors, done)
+            await self._statuses(snapshot, summary, released, errors, done)
         if errors:
             raise errors[0]
         return done
 
-    async def _try(self, errors: list[ApiError], step: Any) -> bool:  # noqa: ANN401 - a coroutine
+    async def release(self, things: Iterable[LUN | InitiatorACL]) -> None:
+        """Let go of what is being deleted and was judged to be forgotten. Takes nothing from a host."""
+        for thing in things:
+            if FINALIZER in thing.metadata.finalizers:
+                await self._finalizers(thing, hold=False, done=[])
+
+    async def _try(self, errors: list[ApiError], step: Coroutine[None, None, None]) -> bool:
         if not self._store.whole.is_set():
             step.close()
             raise NotWhole
@@ -92,14 +99,17 @@ class Writer:
             return False
         return True
 
-    async def _statuses(self, snapshot: Snapshot, summary: Summary, errors: list[ApiError], done: list[str]) -> None:
+    async def _statuses(
+        self, snapshot: Snapshot, summary: Summary, gone: set[str], errors: list[ApiError], done: list[str]
+    ) -> None:
         pair = snapshot.pair
         if pair is not None and summary.pair is not None:
             await self._try(errors, self._status(PAIRS, pair.metadata, pair.status, summary.pair, done))
-        for lun in snapshot.luns:
-            await self._try(errors, self._status(LUNS, lun.metadata, lun.status, summary.luns[lun.metadata.name], done))
-        for acl in snapshot.acls:
-            await self._try(errors, self._status(ACLS, acl.metadata, acl.status, summary.acls[acl.metadata.name], done))
+        for thing in snapshot.things:
+            if thing.metadata.uid not in gone:
+                kind, told = (LUNS, summary.luns) if isinstance(thing, LUN) else (ACLS, summary.acls)
+                status = told[thing.metadata.name]
+                await self._try(errors, self._status(kind, thing.metadata, thing.status, status, done))
 
     async def _finalizers(self, thing: LUN | InitiatorACL, *, hold: bool, done: list[str]) -> None:
         metadata = thing.metadata
@@ -109,11 +119,7 @@ class Writer:
             {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
             {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
         ]
-        answer = await self._cluster.call(
-            "PATCH", kind.path(metadata.namespace, metadata.name), patch, content_type=JSON_PATCH
-        )
-        self._wrote(kind.name, "finalizer", metadata.name, done)
-        self._learn(kind, answer)
+        await self._patch(kind, "finalizer", metadata, metadata.name, patch, done)
 
     async def _authkeys(self, reference: AuthkeysReference, done: list[str]) -> None:
         """Generate the key unless there is one. It is never read, updated or logged here."""
@@ -193,9 +199,17 @@ class Writer:
             {"op": "test", "path": "/metadata/uid", "value": about.uid},
             {"op": "add", "path": "/status", "value": document(new)},
         ]
-        path = kind.path(about.namespace, about.name, "status")
-        answer = await self._cluster.call("PATCH", path, patch, content_type=JSON_PATCH)
-        self._wrote(kind.name, "status", f"{about.name} ({_difference(old, new)})", done)
+        await self._patch(kind, "status", about, f"{about.name} ({_difference(old, new)})", patch, done)
+
+    async def _patch(self, kind: Kind, what: str, about: Metadata, name: str, patch: object, done: list[str]) -> None:
+        path = kind.path(about.namespace, about.name, "status" if what == "status" else "")
+        try:
+            answer = await self._cluster.call("PATCH", path, patch, content_type=JSON_PATCH)
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            return  # gone meanwhile, as the watch is about to tell
+        self._wrote(kind.name, what, name, done)
         self._learn(kind, answer)
 
     async def _create(self, path: str, body: Mapping[str, Any]) -> bytes | None:

@@ -165,7 +165,7 @@ def test_a_failover_is_one_record_and_one_event(pair: Pair, operator: Operator, 
     assert len([event for event in pair.events() if event["action"] == "Move"]) == 2
     assert f"from {pair.nodes[0]} to {pair.nodes[1]} in 11.2 s" in moves["Failover"]["note"]
     assert moves["Failover"]["eventTime"] == "2026-03-01T11:59:11.200001Z"
-    described = pair.kubectl("describe", "storagepair", "vmstore")
+    described = pair.kubectl("describe", "storagepairs/vmstore")
     assert "in 11.2 s" in described
     turns = [event["reason"] for event in pair.events() if event["action"] == "Ready"]
     assert sorted(turns) == ["Degraded", "Ready", "Ready"]
@@ -234,7 +234,7 @@ def test_deleting_an_acl_shuts_its_initiators_out(pair: Pair, operator: Operator
     with Agents(pair) as agents:
         pair.wait_served()
         assert agents.initiators == {"esx"}
-        pair.kubectl("delete", "initiatoracl", "esx", "--timeout=20s")
+        pair.kubectl("delete", "initiatoracl", "esx", "--timeout=90s")
         assert agents.initiators == set()
         wait_for(lambda: pair.spec().targets[0].initiators == (), "the entry to go", SOON)
         assert set(agents.luns) == {"datastore1"}
@@ -245,8 +245,8 @@ def test_deleting_the_pair_leaves_the_hosts_serving(pair: Pair, operator: Operat
     with Agents(pair) as agents:
         pair.wait_served()
         before = pair.specs()
-        pair.kubectl("delete", "storagepair/vmstore", "--timeout=20s")
-        pair.kubectl("delete", "lun,initiatoracl", "--all", "--timeout=20s")
+        pair.kubectl("delete", "storagepair/vmstore", "--timeout=90s")
+        pair.kubectl("delete", "lun,initiatoracl", "--all", "--timeout=90s")
         stays(pair)
         assert pair.specs() == before
         assert (set(agents.luns), agents.initiators) == ({"datastore1"}, {"esx"})

@@ -20,9 +20,12 @@ NAMESPACE = "storage"
 
 
 @pytest.fixture(scope="session")
-def bare_lab_session() -> Iterator[Lab]:
+def bare_lab_session(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab of bare machines, with the snapshot `fresh`. It ends with this process, however that ends."""
-    lab = Lab.up(f"e2e-{os.getpid()}", suite=os.environ.get("SUITE", DEFAULT_SUITE), owner_pid=os.getpid())
+    # the first run on a machine builds for minutes, which must be seen while it happens
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        lab = Lab.up(f"e2e-{os.getpid()}", suite=os.environ.get("SUITE", DEFAULT_SUITE), owner_pid=os.getpid())
     try:
         lab.snapshot(FRESH)
         yield lab

@@ -114,7 +114,7 @@ def test_a_machine_that_reboots_itself_is_rebooted_and_not_gone(bare_lab: Lab) -
     node.ssh("(sleep 0.5; reboot -nf) > /dev/null 2>&1 < /dev/null &")
     time.sleep(3)
     node.wait_ssh()
-    wait_for(lambda: node.boot_id() != before, "the node to reboot", 60, interval=1)
+    wait_for(lambda: node.boot_id() != before, "the node to reboot", 300, interval=1)
 
 
 def test_a_snapshot_is_the_whole_lab(bare_lab: Lab) -> None:

@@ -55,5 +55,5 @@ def serves(guest: Guest) -> bool:
 
 def other(pair: Pair, node: str) -> str:
     """The pair's other node."""
-    names = [each["name"] for each in pair.get("storagepair", pair.name)["spec"]["nodes"]]
+    names = [each["name"] for each in pair.get("storagepairs", pair.name)["spec"]["nodes"]]
     return str(next(name for name in names if name != node))

@@ -46,7 +46,7 @@ class Pair:
     @property
     def status(self) -> dict[str, Any]:
         """The pair's status; {} before the operator has seen it."""
-        status: dict[str, Any] = self.get("storagepair", self.name).get("status", {})
+        status: dict[str, Any] = self.get("storagepairs", self.name).get("status", {})
         return status
 
     @property
@@ -54,7 +54,7 @@ class Pair:
         """The name of the node that serves, as the operator says; "" when none does."""
         return str(self.status.get("active", ""))
 
-    def condition(self, type_: str, kind: str = "storagepair", name: str = "") -> dict[str, Any]:
+    def condition(self, type_: str, kind: str = "storagepairs", name: str = "") -> dict[str, Any]:
         """One condition; {} when the object has none of that type."""
         status = self.get(kind, name or self.name).get("status", {})
         return next((c for c in status.get("conditions", []) if c["type"] == type_), {})
@@ -104,5 +104,5 @@ class Pair:
         return found
 
     def _current(self, condition: dict[str, Any]) -> bool:
-        generation = self.get("storagepair", self.name)["metadata"]["generation"]
+        generation = self.get("storagepairs", self.name)["metadata"]["generation"]
         return bool(condition.get("observedGeneration", generation) == generation)

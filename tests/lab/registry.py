@@ -40,7 +40,7 @@ def remove_dead() -> None:
     """Remove the files of labs whose owner was killed: their processes ended with it, their disks did not."""
     for name in known():
         # a state that can't be read is of another version: whoever made it removes it
-        with contextlib.suppress(state.LabError, TypeError, ValueError):
+        with contextlib.suppress(state.LabError, ValueError):
             if state.load(state.run_dir(name)).owned and not is_up(name):
                 remove_files(name)
 
@@ -49,6 +49,6 @@ def taken_loopbacks() -> set[int]:
     """The parts of the loopback network that labs have."""
     taken = set()
     for name in known():
-        with contextlib.suppress(state.LabError, TypeError, ValueError):
+        with contextlib.suppress(state.LabError, ValueError):
             taken.add(state.load(state.run_dir(name)).loopback)
     return taken

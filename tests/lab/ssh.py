@@ -23,7 +23,7 @@ Result = subprocess.CompletedProcess[str]
 
 DEFAULT_TIMEOUT = 120.0
 _CONNECTION_LOST = 255
-_CONNECT_SECONDS = 30
+_CONNECT_SECONDS = 60
 # a busy machine takes a second to greet, and each attempt makes it busier
 _BANNER_SECONDS = 4.0
 

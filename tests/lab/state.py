@@ -83,9 +83,12 @@ def load(folder: Path) -> LabState:
         document = json.loads((folder / _STATE_FILE).read_text())
     except FileNotFoundError:
         raise LabError(f"there is no lab {folder.name!r}: `up` makes one") from None
-    for field in ("unplugged", "off_switches"):
-        document[field] = tuple(document[field])
-    return LabState(**document)
+    try:
+        for field in ("unplugged", "off_switches"):
+            document[field] = tuple(document[field])
+        return LabState(**document)
+    except (KeyError, TypeError) as error:
+        raise LabError(f"the lab {folder.name!r} was made by another version: `down` removes it") from error
 
 
 def save(folder: Path, state: LabState) -> None:

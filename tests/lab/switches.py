@@ -28,6 +28,7 @@ CONTROL_SOCKET = "switches.sock"
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 << 10
 _QUEUE_BYTES = 1 << 20
+_NICENESS = -10
 _BROADCAST_BIT = 1
 
 
@@ -285,6 +286,9 @@ def parse_ports(arguments: Iterable[str]) -> dict[str, str]:
 def main(arguments: Sequence[str]) -> int:
     """Serve the switches until killed."""
     run_dir, *ports = arguments
+    # a frame that waits for a busy machine's processor is a slow network that nobody asked for
+    with contextlib.suppress(PermissionError):
+        os.nice(_NICENESS)
     _Server(Path(run_dir), Fabric(parse_ports(ports))).serve()
     return 0
 

@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034
-# What the storage pair's host scripts share: configuration, DRBD's state, journal, lock, port.
+# What storagepair's host scripts share: configuration, DRBD's state, journal, lock, port.
 # Sourced by our own scripts only. Every fork costs 1 ms on hardware and 25 ms on a slow machine, and all of them lie on
 # the failover path: so state is read with `read` from /proc and /sys, and a step is one program.
 
@@ -124,7 +124,14 @@ take_lock() {
 bound() {
     overdue=''
     trap 'overdue=yes' ALRM
-    { sleep "$1" && kill -ALRM $$; } </dev/null >/dev/null 2>&1 9>&- &
+    {
+        timer='' ended=''
+        trap 'ended=yes; [ -z "$timer" ] || kill "$timer"' TERM # in time: leave no sleeper behind
+        sleep "$1" &
+        timer=$!
+        [ -z "$ended" ] || kill "$timer"
+        wait "$timer" && kill -ALRM $$
+    } </dev/null >/dev/null 2>&1 9>&- &
     watchdog=$!
 }
 

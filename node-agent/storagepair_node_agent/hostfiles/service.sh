@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The storage pair's service: taken over by `start` and released by `stop`, in the only safe order. Sourced by Heartbeat's
+# storagepair's service: taken over by `start` and released by `stop`, in the only safe order. Sourced by Heartbeat's
 # resource script.
 #   start: may I? -> promote -> mount -> targets, LUNs, ACLs -> VIP + gratuitous ARP -> open the port (last)
 #   stop:  close the port (silently) -> VIP off -> connections and targets away -> unmount -> demote

@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2154,SC2034
-# tgtd's side of the service: what the export table names goes into it, and away again. Needs common.sh.
+# tgtd's side of storagepair's service: what the export table names goes into it, and away again. Needs common.sh.
 # The table (on the replicated file system, written by the agent as a whole) has lines of single-blank separated fields:
 #   target NAME TID IQN
 #   lun NAME TID NUMBER FLAGS SCSI_ID SERIAL VENDOR PRODUCT PATH SIZE     FLAGS: tgtd's bsoflags, - for none; PATH below the mount

@@ -206,9 +206,15 @@ def _examined(host: Host, facts: FilesystemFacts) -> FilesystemFacts:
     signature = values.get("TYPE") or values.get("PTTYPE") or "unknown"
     with device.open("rb") as file:
         first = file.read(4096)
-    complete = True
+    return replace(
+        facts, signature=signature, label=values.get("LABEL", ""), complete=made_to_the_end(signature, first)
+    )
+
+
+def made_to_the_end(signature: str, first: bytes) -> bool:
+    """By the device's first 4 KiB, whether mkfs finished; True for what isn't made by us anyway."""
     if signature.startswith("ext"):
-        complete = bool(first[_EXT_STATE] & 1)
-    elif signature == "xfs":
-        complete = first[_XFS_INPROGRESS] == 0
-    return replace(facts, signature=signature, label=values.get("LABEL", ""), complete=complete)
+        return bool(first[_EXT_STATE] & 1)
+    if signature == "xfs":
+        return first[_XFS_INPROGRESS] == 0
+    return True

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from storagepair_node_agent import record
 from storagepair_node_agent.actions import Outcome, Verdict
-from storagepair_node_agent.host import Host
+from storagepair_node_agent.host import SEARCH_PATH, Host
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, PreflightFacts
 
 CLOCK_TOLERANCE_SECONDS = 30
@@ -251,12 +251,16 @@ def _short(names: str) -> str:
 
 
 def _missing_programs(host: Host, desired: Desired | None) -> tuple[str, ...]:
-    missing = [_short(names) for names in _PROGRAMS if not any(map(host.which, names.split("|")))]
+    """Looked up again when something was installed or removed: that changes its folder's time."""
+    wanted = {_short(names): names.split("|") for names in _PROGRAMS}
     if desired is not None:
         program = _MKFS[desired.spec.filesystem.type][0]
-        if host.which(program) is None:
-            missing.append(program)
-    return tuple(missing)
+        wanted[program] = [program]
+    folders = {place.rpartition("/")[0] for place in _HEARTBEAT.split("|")} | {*SEARCH_PATH.split(":")}
+    stamps = (*wanted, *(host.stamp(folder) for folder in sorted(folders)))
+    return host.remember(
+        "programs", stamps, lambda: tuple(name for name, places in wanted.items() if not any(map(host.which, places)))
+    )
 
 
 def _module_available(host: Host, name: str, release: str) -> bool:

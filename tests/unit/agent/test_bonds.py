@@ -37,13 +37,12 @@ def made_by_us(facts: NetworkFacts) -> NetworkFacts:
 
 
 NAME = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,14}", fullmatch=True)
+ADDRESS = st.from_regex(r"10\.[1-9]\.[1-9]\.[1-9]/24", fullmatch=True)
 BOND = st.builds(
     views.NodeBond,
     name=NAME,
     members=st.lists(NAME, min_size=1, max_size=8, unique=True).map(tuple),
-    addresses=st.lists(st.from_regex(r"10\.[1-9]\.[1-9]\.[1-9]/24", fullmatch=True), max_size=3, unique=True).map(
-        tuple
-    ),
+    addresses=st.lists(ADDRESS, max_size=3, unique=True).map(tuple),
     miimon_milliseconds=st.integers(10, 10000),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,15 +54,15 @@ def test_a_torn_table_is_refused(table, data):
 
 @given(st.text())
 def test_a_stranger_s_table_is_refused_or_understood(text):
-    try:
+    with contextlib.suppress(exports.TableDamaged):
         exports.parse(text, "/storage")
-    except exports.TableDamaged:
-        pass
 
 
 def test_luns_come_before_the_acls_that_let_anybody_in():
     target = ExportedTarget("default", 1000, "iqn.2011-03.x:y", {"esx": ("10.10.25.0/24",)})
-    kinds = [line.split()[0] for line in exports.render(exports.Table((target,), (lun("a", "default", 1),))).splitlines()]
+    kinds = [
+        line.split()[0] for line in exports.render(exports.Table((target,), (lun("a", "default", 1),))).splitlines()
+    ]
     assert kinds == ["target", "lun", "acl", "end"]
 
 
@@ -98,7 +100,9 @@ def test_a_lun_made_again_under_its_name_is_another_disk():
 )
 def test_a_damaged_identity_is_none(field, value):
     minted = identity.mint("e", "ns/pair", "lun", "default", 1)
-    damaged = identity.document(type(minted)(**{**{f: getattr(minted, f) for f in minted.__struct_fields__}, field: value}))
+    damaged = identity.document(
+        type(minted)(**{**{f: getattr(minted, f) for f in minted.__struct_fields__}, field: value})
+    )
     assert identity.stored("lun", damaged, 4096).scsi_id == ""
 
 

@@ -143,13 +143,14 @@ def test_a_deleted_object_takes_nothing_from_the_host(world):
     assert [desired.generation for desired in world.cycle.given] == [4, 4]
 
 
-class TestABadDocument:
-    BAD = {"filesystem": {"type": "btrfs"}}
+BAD = {"filesystem": {"type": "btrfs"}}
 
+
+class TestABadDocument:
     def test_is_told_and_what_was_wanted_before_stands(self, world):
         world.put(generation=1)
         world.turn()
-        world.put(generation=2, **self.BAD)
+        world.put(generation=2, **BAD)
         status = world.turn()
         assert [desired.generation for desired in world.cycle.given] == [1, 1]
         assert world.condition("Ready")["reason"] == "InvalidDocument"
@@ -158,19 +159,19 @@ class TestABadDocument:
         assert documents.kept(world.host)["metadata"]["generation"] == 1
 
     def test_alone_changes_nothing(self, world):
-        world.put(**self.BAD)
+        world.put(**BAD)
         world.turn()
         assert world.cycle.given == []
         assert world.condition("Ready")["status"] == "False"
 
     def test_is_written_once(self, world):
-        world.put(**self.BAD)
+        world.put(**BAD)
         for _ in range(4):
             world.turn()
         assert world.api.writes == 1
 
     def test_and_a_good_one_after_it(self, world):
-        world.put(**self.BAD)
+        world.put(**BAD)
         world.turn()
         world.put(generation=2)
         world.turn()

@@ -38,7 +38,7 @@ def test_the_frame(kind: str) -> None:
     assert crd["metadata"]["name"] == f"{spec['names']['plural']}.storagepair.dev"
     assert spec["group"] == "storagepair.dev"
     assert spec["scope"] == ("Cluster" if kind == "StorageNode" else "Namespaced")
-    assert spec["names"]["categories"] == ["storagepair"]
+    assert spec["names"]["categories"] == ["storagepair-all"]
     assert (version["name"], version["served"], version["storage"]) == ("v1alpha1", True, True)
     # a record has no status; everything else has one of its own
     assert ("status" in version.get("subresources", {})) == (kind != "Failover")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -108,8 +109,9 @@ def test_frames_are_split_wherever_the_stream_was_cut() -> None:
     assert not buffer
 
 
-def test_the_process_moves_frames_between_sockets_and_obeys(tmp_path: Path) -> None:
+def test_the_process_moves_frames_between_sockets_and_obeys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ports = [f"{port}={switch}" for port, switch in PORTS.items()]
+    monkeypatch.setattr(os, "nice", lambda _: 0)
     threading.Thread(target=switches.main, args=([str(tmp_path), *ports],), daemon=True).start()
     client = switches.SwitchClient(tmp_path)
     for _ in range(500):

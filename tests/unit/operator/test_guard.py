@@ -10,7 +10,7 @@ from storagepair_operator import guard
 from storagepair_operator.cluster import ApiError
 from storagepair_operator.kinds import ACLS, LUNS, PAIRS
 from storagepair_operator.snapshot import Intent, Snapshot
-from unit.operator.builders import acl, entry, lun, pair, running, snapshot, with_spec
+from unit.operator.builders import acl, entry, lun, running, snapshot, with_spec
 from unit.operator.fakes import FakeCluster
 
 CRDS = "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
@@ -68,11 +68,11 @@ def test_each_kind_has_a_definition_of_its_own() -> None:
     }
 
 
-def test_without_a_pair_it_means_forget_and_nothing_is_read() -> None:
-    server = cluster()
-    assert judged(server, snapshot(GONE, of=None)) == {GONE.metadata.uid: Intent.FORGET}
-    assert judged(server, snapshot(GONE, of=pair(deletion_timestamp=OLD))) == {GONE.metadata.uid: Intent.FORGET}
-    assert server.asked == []
+def test_without_a_pair_it_means_forget_once_that_is_read_live() -> None:
+    """A pair that is only gone from view is no reason."""
+    absent = {PAIR: ApiError(404, "NotFound", "gone")}
+    assert judged(cluster(**absent), snapshot(GONE, of=None)) == {GONE.metadata.uid: Intent.FORGET}
+    assert judged(cluster(), snapshot(GONE, of=None)) == {GONE.metadata.uid: Intent.REMOVE}
 
 
 @pytest.mark.parametrize("parent", [NAMESPACE, LUN_CRD])
@@ -81,8 +81,10 @@ def test_a_deletion_under_an_earlier_parent_of_the_name_waits_for_the_audit(pare
     assert judged(cluster(**{parent: above(kind, created="2026-03-02T00:00:00Z")}), running(GONE)) == {}
 
 
-def test_a_pair_younger_than_its_lun_is_no_reason_to_wait() -> None:
-    server = cluster(**{PAIR: above("StoragePair", created="2026-03-02T00:00:00Z")})
+@pytest.mark.parametrize("parent", [PAIR, PAIR_CRD])
+def test_a_pair_younger_than_its_lun_is_no_reason_to_wait(parent: str) -> None:
+    """Nor is its kind: both may have been deleted and restored while the LUN stayed."""
+    server = cluster(**{parent: above("StoragePair", created="2026-03-02T00:00:00Z")})
     assert judged(server, running(GONE)) == {GONE.metadata.uid: Intent.REMOVE}
 
 

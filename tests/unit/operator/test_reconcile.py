@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from storagepair_operator.cluster import ApiError
-from storagepair_operator.kinds import PAIRS, PairKey
+from storagepair_operator.kinds import LUNS, PAIRS, PairKey
 from storagepair_operator.reconcile import Reconciler
 from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
 from storagepair_operator.writer import Writer
-from unit.operator.builders import KEY, pair, pair_spec
+from unit.operator.builders import KEY, lun, pair, pair_spec
 from unit.operator.fakes import FakeCluster, as_document
 
 SECOND = PairKey("default", "second")
@@ -67,6 +67,34 @@ def test_nothing_is_done_before_the_view_is_whole() -> None:
     run(scenario)
 
 
+def test_forgetting_needs_no_whole_view() -> None:
+    """`kubectl delete crd` for all kinds: the first one that is gone makes every list incomplete for ever."""
+
+    async def scenario(world: World) -> None:
+        world.store.put(LUNS, as_document(LUNS, lun(deleted=True)))
+        await soon(lambda: world.asked("PATCH") > 0)
+        await asyncio.sleep(0.05)
+        writes = {request for request in world.cluster.requests if not request.startswith("GET")}
+        assert writes == {f"PATCH {LUNS.path('default', 'datastore1')}"}
+
+    run(scenario)
+
+
+def test_nothing_is_removed_without_a_whole_view() -> None:
+    async def scenario(world: World) -> None:
+        alive = {"kind": "any", "metadata": {"name": "x", "creationTimestamp": "2020-01-01T00:00:00Z"}}
+        crds = "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
+        for path in ("GET /api/v1/namespaces/default", crds + PAIRS.crd, crds + LUNS.crd):
+            world.cluster.answers[path] = alive
+        world.cluster.answers[f"GET {PAIRS.path('default', 'vmstore')}"] = alive
+        world.store.put(LUNS, as_document(LUNS, lun(deleted=True)))
+        await soon(lambda: world.asked("GET") > 3)
+        await asyncio.sleep(0.05)
+        assert [request for request in world.cluster.requests if not request.startswith("GET")] == []
+
+    run(scenario)
+
+
 def test_what_fails_is_tried_again_until_it_works() -> None:
     async def scenario(world: World) -> None:
         world.cluster.answers[NODES] = ApiError(500, "InternalError", "broken")
@@ -104,7 +132,8 @@ def test_a_refused_pair_gets_its_turn_when_the_other_one_goes() -> None:
         world.store.whole.set()
         world.add(KEY, ("node1", "node2"))
         world.add(SECOND, ("node2", "node3"), vip="10.0.0.2/24", iqn="b", created="2")
-        await soon(lambda: world.asked("vmstore/status") + world.asked("second/events") >= 0 and world.asked(NODES) > 1)
+        await soon(lambda: world.asked(NODES) > 1)
+        await asyncio.sleep(0.05)
         names = {body["metadata"]["name"] for request, body in world.cluster.asked if request == NODES}
         assert names == {"node1", "node2"}
         world.store.deleted(PAIRS, pair(KEY).metadata.uid)

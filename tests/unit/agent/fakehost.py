@@ -1,0 +1,159 @@
+"""A host made of a folder for the resource script: its paths moved there, DRBD, mount, tgtd, ip and nft played by a
+program that writes down what it was asked. For ordering and states only: the real things are shown in the lab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from storagepair_node_agent import hostfiles
+
+SCRIPTS = Path(hostfiles.__file__).with_suffix("")
+IQN = "iqn.2011-03.org.weithenn:iscsi.storage"
+TABLE = f"""target default 1001 {IQN}
+lun datastore1 1001 1 sync 60253500000000000000000000000001 aa STORPAIR aa-lun1 luns/datastore1/disk.img 4096
+acl esx 1001 10.10.25.0/24
+end
+"""
+
+# One program for all names: it notes "NAME ARGUMENTS", fails when a file of its name in fail/ says so, and keeps the
+# state that the script reads back.
+_FAKE = """#!/bin/sh
+name=${{0##*/}}
+root={root}
+echo "$name $*" >>$root/calls
+if [ -e "$root/fail/$name" ]; then
+    while read -r pattern message; do
+        case "$*" in *$pattern*) echo "$message" >&2; exit 1 ;; esac
+    done <"$root/fail/$name"
+fi
+role() {{ sed -i "s,ro:[A-Za-z]*/,ro:$1/," $root/proc/drbd; }}
+case "$name $*" in
+    "drbdsetup-84 primary 0") role Primary ;;
+    "drbdsetup-84 secondary 0") role Secondary ;;
+    "mount "*) mkdir -p $root/sys/ext4/drbd0; echo "/dev/drbd0 $root/storage ext4 rw 0 0" >>$root/proc/mounts ;;
+    "umount "*) rmdir $root/sys/ext4/drbd0; : >$root/proc/mounts ;;
+    "ip addr add "*) echo 10.10.25.136 >$root/vip ;;
+    "ip addr del "*) rm -f $root/vip ;;
+    "ip -o "*) [ ! -e $root/vip ] || echo "4: bond0 inet 10.10.25.136/24" ;;
+    "nft add element "*) : >$root/open ;;
+    "nft flush set "*) rm -f $root/open ;;
+    "nft get element "*) [ -e $root/open ] ;;
+    "tgtadm "*"--op new --mode target "*) echo "Target $8: ${{10}}" >>$root/tgtd ;;
+    "tgtadm "*"--op new --mode logicalunit "*) echo "LUN: ${{10}}" >>$root/tgtd ;;
+    "tgtadm "*"--op delete --force "*) : >$root/tgtd ;;
+    "tgtadm "*"--op show "*) cat $root/tgtd ;;
+esac
+"""
+_NAMES = ("drbdsetup-84", "mount", "umount", "ip", "nft", "tgtadm", "fuser", "send_arp")
+
+
+class FakeHost:
+    """node1 with an UpToDate, connected, secondary device."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for folder in ("bin", "lib", "proc/sys/kernel/random", "sys", "run/storagepair", "keep", "fail", "log"):
+            (root / folder).mkdir(parents=True)
+        (root / "storage/.storagepair").mkdir(parents=True)
+        (root / "storage/luns/datastore1").mkdir(parents=True)
+        (root / "storage/luns/datastore1/disk.img").touch()
+        for name in _NAMES:
+            (root / "bin" / name).write_text(_FAKE.format(root=root))
+            (root / "bin" / name).chmod(0o755)
+        for script in SCRIPTS.iterdir():
+            self._install(script)
+        self.write("proc/sys/kernel/random/boot_id", "b0071d\n")
+        self.write("proc/mounts", "")
+        self.write("tgtd", "")
+        self.write("calls", "")
+        (root / "proc/uptime").symlink_to("/proc/uptime")
+        self.drbd()
+        self.conf()
+
+    def _install(self, script: Path) -> None:
+        moved = {
+            "PATH=/usr/sbin:": f"PATH={self.root}/bin:/usr/sbin:",
+            "/usr/lib/storagepair/": f"{self.root}/lib/",
+            "/usr/lib/drbd/": f"{self.root}/bin/",
+            "/usr/libexec/heartbeat/": f"{self.root}/bin/",
+            "CONF=/etc/storagepair": f"CONF={self.root}",
+            "RUN=/run": f"RUN={self.root}/run",
+            "KEEP=/var/lib/storagepair": f"KEEP={self.root}/keep",
+            "HA_LOG=/var/log": f"HA_LOG={self.root}/log",
+            "PROC=/proc": f"PROC={self.root}/proc",
+            "SYSFS=/sys/fs": f"SYSFS={self.root}/sys",
+            "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=1",
+            "sleep 0.": "sleep 0.00",
+            "_SECONDS=60": "_SECONDS=61.75",
+            "_SECONDS=20": "_SECONDS=21.75",
+        }
+        text = script.read_text()
+        for old, new in moved.items():
+            text = text.replace(old, new)
+        (self.root / "lib" / script.name).write_text(text)
+        (self.root / "lib" / script.name).chmod(0o755)
+
+    def write(self, path: str, text: str) -> None:
+        (self.root / path).write_text(text)
+
+    def read(self, path: str) -> str:
+        file = self.root / path
+        return file.read_text() if file.exists() else ""
+
+    def drbd(self, role="Secondary", peer="Secondary", disk="UpToDate", flags="r-----", connection="Connected") -> None:
+        line = f" 0: cs:{connection} ro:{role}/{peer} ds:{disk}/UpToDate C {flags}"
+        self.write("proc/drbd", f"version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 63\n{line}\n    ns:0 nr:0\n")
+
+    def conf(self, **changes) -> None:
+        values = {
+            "node": "node1",
+            "peer": "node2",
+            "minor": "0",
+            "device": "/dev/drbd0",
+            "fstype": "ext4",
+            "mount": f"{self.root}/storage",
+            "vip": "10.10.25.136",
+            "prefix": "24",
+            "bond": "bond0",
+            "deadtime": "10",
+            **changes,
+        }
+        self.write(
+            "service.conf", "# comment\n" + "".join(f"{key} {value}\n" for key, value in values.items() if value)
+        )
+
+    def exports(self, text: str = TABLE) -> None:
+        self.write("storage/.storagepair/exports", text)
+
+    def fail(self, program: str, pattern: str, message: str) -> None:
+        self.write(f"fail/{program}", f"{pattern} {message}\n")
+
+    def heal(self) -> None:
+        for file in (self.root / "fail").iterdir():
+            file.unlink()
+
+    def run(self, script: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/dash", str(self.root / "lib" / script), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | {"PATH": "/nowhere"},
+        )
+
+    def service(self, verb: str) -> subprocess.CompletedProcess[str]:
+        return self.run("resource", verb)
+
+    def calls(self) -> list[str]:
+        """What was asked since the last look, without what a start leaves running in the background."""
+        found = [line for line in self.read("calls").splitlines() if not line.startswith("send_arp")]
+        self.write("calls", "")
+        return found
+
+    def phases(self, verb: str) -> list[str]:
+        """The journal's phases of that verb."""
+        lines = (line.split() for line in self.read("keep/journal.log").splitlines())
+        return [words[6] for words in lines if len(words) > 6 and words[5] == verb]
