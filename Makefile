@@ -24,7 +24,9 @@ check: setup ## lint, types, shell, layers
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	build/venv/bin/shellcheck $$(git ls-files --cached --others --exclude-standard | xargs grep -lE '^#!/bin/(ba)?sh' -- 2>/dev/null)
+	git ls-files --cached --others --exclude-standard | while read -r file; do \
+	  if [ -f "$$file" ] && head -n 1 "$$file" | grep -qaE '^#! ?/bin/(ba)?sh|^# shellcheck shell'; then echo "$$file"; fi; \
+	done | xargs build/venv/bin/shellcheck -x
 	build/venv/bin/lint-imports
 
 unit: setup ## seconds, no root, no lab

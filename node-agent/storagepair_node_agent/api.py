@@ -51,7 +51,12 @@ class Api:
         self._credentials = credentials
         self._node = node
         self._pool = urllib3.PoolManager(ssl_context=credentials.tls, retries=False, maxsize=3)
-        self.clock_offset_seconds: float | None = None  # this host's clock minus the API server's
+        self._server_epoch: float | None = None  # the API server's time minus our monotonic clock's
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """This host's clock minus the API server's, None before its first answer. Follows a clock that is set."""
+        return None if self._server_epoch is None else time.time() - (self._server_epoch + time.monotonic())
 
     def get(self) -> Document | None:
         """This node's StorageNode, None when there is none."""
@@ -137,7 +142,7 @@ class Api:
             server = email.utils.parsedate_to_datetime(date).timestamp()
         except ValueError:
             return
-        self.clock_offset_seconds = time.time() - server
+        self._server_epoch = server - time.monotonic()
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:

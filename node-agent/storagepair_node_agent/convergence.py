@@ -212,7 +212,10 @@ class _Luns:
 
     def _taken(self, target: str, number: int) -> bool:
         """A minted number also keeps off those of retained LUNs, so that these can come back."""
-        retained = any((stored.target, stored.number) == (target, number) for stored in self.service.stored)
+        # those that this very pass takes out of the table are not among the stored ones yet
+        known = {(lun.target, lun.number) for lun in self.service.luns}
+        known |= {(folder.target, folder.number) for folder in self.service.stored}
+        retained = (target, number) in known
         return retained or bool(self._holder(target, number))
 
 

@@ -54,6 +54,7 @@ class Pass:
 
     @property
     def ready(self) -> bool:
+        """Every subsystem is as desired."""
         return all(verdict.ready for verdict in self.verdicts.values())
 
     def sentence(self, node: str) -> str:
@@ -117,8 +118,8 @@ class Cycle:
         for subsystem in self.subsystems:
             outcome = self._planned(subsystem, desired, snapshot)
             if outcome.actions and not may_change:
-                text = f"Nothing is changed on {desired.node} until its preflight passes."
-                outcome = Outcome(Verdict(False, "WaitingForPreflight", text, waiting=True))
+                text = f"Nothing is changed on {desired.node} before what is wrong there is put right."
+                outcome = Outcome(Verdict(False, "HeldBack", text, waiting=True))
             outcomes[subsystem.condition] = self._after_failure(subsystem.condition, outcome, desired.generation)
         return outcomes
 

@@ -23,6 +23,7 @@ from storagepair_node_agent.api import Api, ApiError, Document
 from storagepair_node_agent.cycle import Cycle, Pass
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.snapshot import Desired
+from storagepair_node_agent.subsystems import preflight
 from storagepair_node_agent.wakeups import Wakeups
 
 # events come in bursts (a bond's failover, a start of the service): look once they are over, and not all the time
@@ -139,7 +140,7 @@ class Loop:
         if self._desired is None:
             self._say(f"there is no good StorageNode {self._node} yet, nothing is done", done=False)
         else:
-            self._last = self._cycle.run(self._with_authkey(self._desired), self._api.clock_offset_seconds)
+            self._last = self._cycle.run(self._with_authkey(self._desired), self._clock_offset())
             self._say(self._last.sentence(self._node), done=bool(self._last.done))
             self._remember_delivered(self._desired)
         self._deliver()
@@ -193,6 +194,17 @@ class Loop:
                 apply(self._host, action)
         except (StepFailed, OSError) as error:
             _log.warning("%s", error)
+
+    def _clock_offset(self) -> float | None:
+        """Asked again before a bad one is believed: a machine that was paused has an old answer."""
+        offset = self._api.clock_offset_seconds
+        if offset is None or abs(offset) <= preflight.CLOCK_TOLERANCE_SECONDS:
+            return offset
+        try:
+            self._api.get()
+        except ApiError:
+            return None
+        return self._api.clock_offset_seconds
 
     def _say(self, sentence: str, *, done: bool) -> None:
         if done or sentence != self._said:

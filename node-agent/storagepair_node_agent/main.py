@@ -78,8 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
+    return parser
 
+
+def _add_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
     run = commands.add_parser("run", parents=[common], help="follow this node's StorageNode for ever")
     run.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
     run.add_argument("--api-server", metavar="URL", help="instead of the address in the credentials")
@@ -114,7 +119,6 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to go on until all is as desired (0: one pass)",
     )
     apply.set_defaults(command=_apply)
-    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -56,6 +56,7 @@ class Wakeups:
                 return {"timer"}
 
     def close(self) -> None:
+        """End the child and free what is held."""
         self._end_events()
         self._selector.close()
         self._netlink.close()

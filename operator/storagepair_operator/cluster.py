@@ -17,8 +17,11 @@ from kubernetes.client.configuration import Configuration
 CONFLICT = 409
 UNPROCESSABLE = 422
 NOT_FOUND = 404
-FORBIDDEN = 403
 UNREACHABLE = 0
+
+
+_PASSING = (401, 408, 429)
+"""Refusals that pass by themselves: a token that is just being renewed, a slow or a busy server."""
 
 
 class ApiError(Exception):
@@ -31,8 +34,15 @@ class ApiError(Exception):
 
     @property
     def conflict(self) -> bool:
-        """Whether the object is newer than what the request was made from (a JSON patch's failed test is a 422)."""
-        return (self.status == CONFLICT and self.reason == "Conflict") or self.status == UNPROCESSABLE
+        """Whether the object is newer than what the request was made from. A JSON patch's failed test is a 422 too."""
+        if self.status == UNPROCESSABLE:
+            return " is invalid: " not in str(self)
+        return self.status == CONFLICT and self.reason == "Conflict"
+
+    @property
+    def final(self) -> bool:
+        """Whether the same request would be refused again and again."""
+        return 400 <= self.status < 500 and self.status not in _PASSING and not self.conflict
 
 
 class Cluster:

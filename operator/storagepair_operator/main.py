@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from storagepair_operator import health
 from storagepair_operator.audit import Auditor
 from storagepair_operator.cluster import Cluster
+from storagepair_operator.election import Election
 from storagepair_operator.handlers import Watches
 from storagepair_operator.reconcile import Reconciler
 from storagepair_operator.settings import Settings
@@ -41,8 +42,9 @@ class Operator:
         self._cluster = cluster
         self._settings = settings
         self._store = Store(lambda kind, keys: self._reconciler.changed(kind, keys))
-        self._writer = Writer(cluster, self._store, socket.gethostname())
-        self._reconciler = Reconciler(cluster, self._store, self._writer, settings)
+        self._election = Election(cluster, settings)
+        self._writer = Writer(cluster, self._store, socket.gethostname(), self._may_write)
+        self._reconciler = Reconciler(cluster, self._store, self._writer, self._election.leading, settings)
         self._watches = Watches(cluster, self._store, settings)
         self._auditor = Auditor(cluster, self._store, settings, self._watches.renew)
 
@@ -55,6 +57,7 @@ class Operator:
         parts = {
             "watches": self._watches.run(),
             "audit": self._auditor.run(),
+            "election": self._election.run(),
             "reconcile": self._reconciler.run(),
             "health": self._health(),
         }
@@ -68,6 +71,9 @@ class Operator:
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
         log.info("stopped")
         return 1 if ended else 0
+
+    def _may_write(self) -> bool:
+        return self._store.whole.is_set() and self._election.leading.is_set()
 
     async def _health(self) -> None:
         pages: dict[str, health.Page] = {
@@ -118,7 +124,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         "--namespace-of-secrets",
         metavar="NAME",
         default=default.secrets_namespace,
-        help="where the pairs' Heartbeat keys are created",
+        help="where the pairs' Heartbeat keys are created, and where the operator's own lease is",
     )
     run.add_argument(
         "--audit-seconds",

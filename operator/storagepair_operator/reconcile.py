@@ -17,7 +17,7 @@ from storagepair_operator.settings import Settings
 from storagepair_operator.snapshot import Intent
 from storagepair_operator.store import Store
 from storagepair_operator.summarize import summarize
-from storagepair_operator.writer import NotWhole, Writer
+from storagepair_operator.writer import MayNotWrite, Writer
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +25,12 @@ log = logging.getLogger(__name__)
 class Reconciler:
     """Brings pairs to what is declared, one at a time each, for ever."""
 
-    def __init__(self, cluster: Cluster, store: Store, writer: Writer, settings: Settings) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, writer: Writer, leading: asyncio.Event, settings: Settings
+    ) -> None:
         self._cluster = cluster
         self._store = store
+        self._leading = leading
         self._writer = writer
         self._settings = settings
         self._queue = KeyQueue(settings.debounce_seconds)
@@ -59,9 +62,10 @@ class Reconciler:
                 await self._attempt(key)
 
     async def _unpark(self) -> None:
-        """What came while the view was not whole is looked at when it is."""
+        """What came while nothing could be written is looked at when it can."""
         while True:
             await self._parking.wait()
+            await self._leading.wait()
             await self._store.whole.wait()
             self._parking.clear()
             while self._parked:
@@ -69,12 +73,14 @@ class Reconciler:
 
     async def _attempt(self, key: PairKey) -> None:
         try:
-            if self._store.whole.is_set():
-                await self._reconcile(key)
-            else:
+            if not self._leading.is_set():
+                self._park(key)
+            elif not self._store.whole.is_set():
                 self._park(key)
                 await self._forget(key)
-        except NotWhole:
+            else:
+                await self._reconcile(key)
+        except MayNotWrite:
             self._park(key)
         except ApiError as error:
             delay = self._delay(key, quick=error.conflict)

@@ -50,3 +50,12 @@ class Settings:
 
     stall_seconds: float = 300
     """After how long of an answering API server and a view that won't become whole the process is not alive."""
+
+    lease_seconds: int = 15
+    """After how long without a renewal another operator may take the lease."""
+
+    lease_renew_limit_seconds: float = 10
+    """After how long without a renewal this operator writes nothing more; well before another one may lead."""
+
+    lease_retry_seconds: float = 5
+    """How often the lease is renewed, or asked for."""

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from storagepair_crds.views import (
     document,
 )
 
-from storagepair_operator.cluster import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError, Cluster
+from storagepair_operator.cluster import CONFLICT, NOT_FOUND, ApiError, Cluster
 from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, Kind
 from storagepair_operator.plan.model import Plan
 from storagepair_operator.snapshot import FINALIZER, Observed, Snapshot
@@ -37,22 +37,26 @@ REPORTER = "storagepair-operator"
 _TOLD = 20_000
 """How many names of events and keys are remembered, so that they are not offered again and again."""
 
-_NOTE = 1024
-"""How long an event's note may be."""
+_NOTE, _WORD = 1024, 128
+"""How long an event's note may be, and its reason."""
+
+_KEY_SECONDS = 300
+"""How often a key is offered again to hosts that have none: somebody may have deleted it before it got there."""
 
 
-class NotWhole(Exception):
-    """The view stopped being proven while something was about to be written. It is tried again when it is."""
+class MayNotWrite(Exception):
+    """The view stopped being proven, or another operator leads, while something was about to be written."""
 
 
 class Writer:
     """Carries out plans. Counts what it writes; what is there already is neither written nor counted."""
 
-    def __init__(self, cluster: Cluster, store: Store, instance: str) -> None:
+    def __init__(self, cluster: Cluster, store: Store, instance: str, may_write: Callable[[], bool]) -> None:
         self.writes: Counter[tuple[str, str]] = Counter()
         self._cluster = cluster
         self._store = store
         self._instance = instance
+        self._may_write = may_write
         self._told: dict[str, float] = {}
 
     async def carry_out(self, snapshot: Snapshot, plan: Plan, summary: Summary) -> list[str]:
@@ -89,9 +93,9 @@ class Writer:
                 await self._finalizers(thing, hold=False, done=[])
 
     async def _try(self, errors: list[ApiError], step: Coroutine[None, None, None]) -> bool:
-        if not self._store.whole.is_set():
+        if not self._may_write():
             step.close()
-            raise NotWhole
+            raise MayNotWrite
         try:
             await step
         except ApiError as error:
@@ -124,7 +128,7 @@ class Writer:
     async def _authkeys(self, reference: AuthkeysReference, done: list[str]) -> None:
         """Generate the key unless there is one. It is never read, updated or logged here."""
         name = f"{reference.namespace}/{reference.name}"
-        if self._is_told(name):
+        if time.monotonic() - self._told.get(name, -_KEY_SECONDS) < _KEY_SECONDS:
             return
         body = {
             "apiVersion": "v1",
@@ -165,7 +169,7 @@ class Writer:
             self._learn(FAILOVERS, answer)
 
     async def _event(self, event: Event, done: list[str]) -> None:
-        if self._is_told(event.name):
+        if event.name in self._told:
             return
         namespace = event.about.namespace
         body = {
@@ -177,16 +181,18 @@ class Writer:
             "reportingInstance": self._instance,
             "regarding": _reference(event),
             "type": event.type,
-            "reason": event.reason,
-            "action": event.action,
+            "reason": event.reason[:_WORD],
+            "action": event.action[:_WORD],
             "note": event.note if len(event.note) <= _NOTE else event.note[: _NOTE - 1] + "…",
         }
         try:
             answer = await self._create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
         except ApiError as error:
-            if error.status != FORBIDDEN:
+            if not error.final:
                 raise
-            answer = None  # the namespace is being deleted; nobody is left to be told
+            # for instance a namespace that is being deleted; an event is a by-product and holds up nothing
+            log.info("not told: %s", error)
+            answer = None
         if answer is not None:
             self._wrote("Event", "create", f"{event.about.name} {event.reason}", done)
         self._tell(event.name)
@@ -228,9 +234,6 @@ class Writer:
 
     def _learn(self, kind: Kind, answer: bytes) -> None:
         self._store.put(kind, msgspec.json.decode(answer))
-
-    def _is_told(self, name: str) -> bool:
-        return name in self._told
 
     def _tell(self, name: str) -> None:
         self._told[name] = time.monotonic()

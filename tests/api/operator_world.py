@@ -105,6 +105,9 @@ class Operator:
         self.plane.keeper.kill(self.name, signal.SIGTERM, timeout=30)
         return self.plane.keeper.exit_status(self.name)
 
+    def crash(self) -> None:
+        self.plane.keeper.kill(self.name)
+
     def _get(self, path: str) -> str | None:
         url = f"http://127.0.0.1:{self._port}{path}"
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
@@ -215,9 +218,9 @@ class Pair:
         return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in items}
 
     def written(self, since: int) -> list[Write]:
-        """What the operator has written, by the API server's own log; refused requests aside."""
-        writes = self.plane.audit.writes(since)
-        return [write for write in writes if write.user == USER and write.status < 400]
+        """What the operator has written, by the API server's own log; refused requests and its lease aside."""
+        writes = [write for write in self.plane.audit.writes(since) if write.user == USER]
+        return [write for write in writes if write.status < 400 and write.resource != "leases"]
 
 
 class Agents:

@@ -71,7 +71,8 @@ def rest(pair: Pair) -> None:
 
 
 def stays(pair: Pair, seconds: float = QUIET_SECONDS) -> None:
-    """Nothing is written by the operator for a while."""
+    """After it came to rest nothing is written by the operator for a while."""
+    rest(pair)
     mark = pair.plane.audit.mark()
     with pytest.raises(WaitTimeout):
         wait_for(lambda: pair.written(mark), "nothing", seconds)
@@ -80,6 +81,7 @@ def stays(pair: Pair, seconds: float = QUIET_SECONDS) -> None:
 def test_from_one_file_to_a_served_lun(pair: Pair, operator: Operator) -> None:
     pair.apply()
     wait_for(lambda: pair.exists("storagepairs", "vmstore") and pair.says("Ready")[1] == "Preparing", "a status", SOON)
+    wait_for(lambda: pair.spec(1).luns, "the LUN in both documents", SOON)
     one, two = pair.specs()
     assert (one.service, one.replication.seed, one.pair_ref.namespace) == ("Prepare", pair.nodes[0], pair.namespace)
     assert one.replication == two.replication
@@ -217,7 +219,6 @@ def test_deleting_a_lun_takes_it_off_the_host_first(pair: Pair, operator: Operat
         agents.silent |= set(pair.nodes)
         pair.kubectl("delete", "lun", "datastore1", "--wait=false")
         wait_for(lambda: [lun.state for lun in pair.spec().luns] == ["Absent"], "Absent", SOON)
-        rest(pair)
         stays(pair)
         assert pair.says("Ready", "luns", "datastore1") == ("False", "Deleting")
         agents.silent.clear()

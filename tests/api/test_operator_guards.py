@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from api.operator_world import API, SOON, Agents, Operator, Pair, Relay, prepare, running
-from lab.apiclient import ApiError
+from api.operator_world import SOON, Agents, Operator, Pair, Relay, prepare, running
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
@@ -183,15 +182,16 @@ def test_without_its_crds_an_operator_lets_go_and_waits(pair: Pair, served: Agen
     assert fresh.stop() == 0
 
 
-def test_two_operators_do_no_harm(plane: ControlPlane, pair: Pair, served: Agents) -> None:
-    """There is to be one; but the old one's node may be cut off and not dead. Whoever comes second is told so."""
-    with running(plane) as first, running(plane) as second:
+def test_of_two_operators_one_acts_and_the_other_takes_over(plane: ControlPlane, pair: Pair, served: Agents) -> None:
+    first = Operator(plane).start()
+    wait_for(lambda: "leads" in first.log.read_text(), "the first one to lead", SOON)
+    with running(plane) as second:
         pair.wait_served()
+        assert first.writes > 0
+        assert second.writes == 0
+        first.crash()
         pair.kubectl("delete", "lun/datastore1", "--timeout=90s")
-        pair.apply()
-        pair.wait_served()
-        wait_for(lambda: first.ready and second.ready, "both to be ready", SOON)
+        assert served.luns == {}
+        assert second.writes > 0
     items = [event for event in pair.events() if event["action"] == "Ready" and event["reason"] == "Ready"]
     assert len(items) == 1
-    with pytest.raises(ApiError):
-        plane.client().get(f"{API}/storagenodes/no-such-node")

@@ -215,10 +215,9 @@ def _versions(stack: Stack) -> dict[str, str]:
 
 
 def _our_writes(stack: Stack, mark: int) -> list[Write]:
-    """Writes of the operator's and the agents' service accounts since `mark`."""
-    return [
-        write for write in stack.plane.audit.writes(mark) if "system:serviceaccount:storagepair-system:" in write.user
-    ]
+    """Writes of the operator's and the agents' service accounts since `mark`, the leader's lease aside."""
+    ours = "system:serviceaccount:storagepair-system:"
+    return [w for w in stack.plane.audit.writes(mark) if w.user.startswith(ours) and w.resource != "leases"]
 
 
 def _watch_quietly(stack: Stack, mark: int) -> None:

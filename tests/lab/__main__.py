@@ -10,11 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lab import cache, image, registry, state
+from lab.agentimage import AgentImageError
+from lab.binaries import BinariesError
+from lab.controlplane import ControlPlaneError
 from lab.debian import SUITES, DebianError
 from lab.keeper import KeeperError
+from lab.kubectl import KubectlError
+from lab.kubelayer import KubeLayerError
 from lab.lab import MACHINES, Lab, LabGuest
 from lab.qmp import QmpError
 from lab.ssh import CommandFailed, SshError
+from lab.stack import Stack, StackError
 from lab.state import LabError
 from lab.switches import SWITCHES, SwitchError
 
@@ -26,7 +32,10 @@ class _Add(Protocol):
     def __call__(self, name: str, run: _Run, help_text: str, *positional: str) -> argparse.ArgumentParser: ...
 
 
-_EXPECTED = (LabError, SshError, CommandFailed, KeeperError, QmpError, SwitchError, DebianError)
+_EXPECTED = (
+    *(AgentImageError, BinariesError, CommandFailed, ControlPlaneError, DebianError, KeeperError, KubectlError),
+    *(KubeLayerError, LabError, QmpError, SshError, StackError, SwitchError),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,12 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--data-mib", type=int, default=192, help="size of a storage node's /dev/vdb")
     up.add_argument("--owner", type=int, help="end the lab when the process with this id ends")
     up.add_argument("--boot", action="store_true", help="a real boot, where a saved one would do")
+    up.add_argument("--kube", action="store_true", help="also kubelets, a control plane, the operator, the agents")
     add("down", _down, "end all processes and remove all files of the lab")
     add("list", _list, "the names of all labs")
     add("status", _status, "what is on, what is cut, which snapshots there are (JSON)")
     ssh = add("ssh", _ssh, "a shell in a machine, or one command", "machine")
     ssh.add_argument("command", nargs=argparse.REMAINDER)
     _add_faults(add)
+    _add_cluster(add)
     return parser
 
 
@@ -84,10 +95,19 @@ def _add_faults(add: _Add) -> None:
     add("reset", lambda o: print(f"{_guest(o).reset():.1f} s"), "press a machine's reset button", "machine")
     add("cut-api", lambda o: _lab(o).cut_api(), "cut the nodes off the API server")
     add("restore-api", lambda o: _lab(o).restore_api(), "let the nodes reach the API server again")
-    add("snapshot", lambda o: _lab(o).snapshot(o.tag), "save the whole lab as TAG", "tag")
-    add("restore", lambda o: _lab(o).restore(o.tag), "bring the whole lab back to TAG", "tag")
+    add("snapshot", lambda o: _whole(o).snapshot(o.tag), "save the whole lab as TAG", "tag")
+    add("restore", lambda o: _whole(o).restore(o.tag), "bring the whole lab back to TAG", "tag")
     logs = add("logs", _logs, "the log files, or the end of one machine's console")
     logs.add_argument("machine", nargs="?", choices=list(MACHINES))
+
+
+def _add_cluster(add: _Add) -> None:
+    kubectl = add("kubectl", _kubectl, "kubectl as administrator (after up --kube)")
+    kubectl.add_argument("command", nargs=argparse.REMAINDER)
+    add("update-agents", lambda o: Stack.open(o.name).update_agents(), "give the nodes the agent's code as it is now")
+    add("restart-operator", lambda o: Stack.open(o.name).restart_operator(), "start the operator's code as it is now")
+    add("freeze-kubelets", lambda o: Stack.open(o.name).freeze_kubelets(), "stop kubelets and containerd; pods go on")
+    add("thaw-kubelets", lambda o: Stack.open(o.name).thaw_kubelets(), "let them go on")
 
 
 def _lab(options: argparse.Namespace) -> Lab:
@@ -98,7 +118,17 @@ def _guest(options: argparse.Namespace) -> LabGuest:
     return _lab(options).machines[options.machine]
 
 
+def _whole(options: argparse.Namespace) -> Lab | Stack:
+    """The lab with all that belongs to it."""
+    lab = _lab(options)
+    return Stack(lab) if lab.settings.kube else lab
+
+
 def _up(options: argparse.Namespace) -> None:
+    if options.kube:
+        Stack.up(options.name, suite=options.suite, owner_pid=options.owner, data_mib=options.data_mib)
+        cache.say(f"the stack is up: python -m lab --name {options.name} kubectl get pods -A")
+        return
     Lab.up(options.name, suite=options.suite, data_mib=options.data_mib, boot=options.boot, owner_pid=options.owner)
     cache.say(f"the lab is up: python -m lab --name {options.name} ssh node1")
 
@@ -122,6 +152,12 @@ def _ssh(options: argparse.Namespace) -> int:
         command.insert(1, "-t")
     # this process becomes the ssh: its exit status, its signals
     os.execvp(command[0], command)
+
+
+def _kubectl(options: argparse.Namespace) -> int:
+    stack = Stack.open(options.name)
+    command = [str(stack.kubectl_path), f"--kubeconfig={stack.plane.admin_kubeconfig}", *options.command]
+    os.execv(command[0], command)
 
 
 def _power_on(options: argparse.Namespace) -> None:

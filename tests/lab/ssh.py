@@ -162,7 +162,8 @@ class Ssh:
         """Forget the shared connection: the machine at its other end is gone, or not the same any more."""
         if self._control_path.exists():
             command = [*self.arguments()[:-1], "-O", "exit", f"root@{self.address}"]
-            subprocess.run(command, capture_output=True, check=False, timeout=_CONNECT_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, capture_output=True, check=False, timeout=_CONNECT_SECONDS)
             self._control_path.unlink(missing_ok=True)
 
     @property

@@ -66,13 +66,15 @@ class Stack:
     # --- life ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def up(cls, name: str, *, suite: str = image.DEFAULT_SUITE, owner_pid: int | None = None) -> Stack:
+    def up(
+        cls, name: str, *, suite: str = image.DEFAULT_SUITE, owner_pid: int | None = None, data_mib: int = 192
+    ) -> Stack:
         """Bring everything up and return when both agents follow the API server. What is missing is built first.
 
         With `owner_pid` every process of it ends when that one does, however it ends.
         """
         layer = prepare(suite)
-        lab = Lab.up(name, suite=suite, kube=layer, owner_pid=owner_pid)
+        lab = Lab.up(name, suite=suite, kube=layer, owner_pid=owner_pid, data_mib=data_mib)
         try:
             with cache.step("starting the Kubernetes control plane"):
                 nodes = {guest.name: guest.loopback for guest in lab.nodes}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from importlib import resources
 
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink import nlmsg
@@ -16,6 +17,7 @@ from storagepair_crds import views
 
 from storagepair_node_agent.actions import Action, Outcome, RemoveFile, Run, Step, Verdict, WriteFile
 from storagepair_node_agent.host import Host
+from storagepair_node_agent.hostfiles import LIBRARY
 from storagepair_node_agent.netlink import Monitor
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, Interface, NetworkFacts
 
@@ -23,7 +25,7 @@ MODE = "active-backup"
 BATCH = "/etc/storagepair/network.batch"
 UNIT = "storagepair-network.service"
 _UNIT_FILE = f"/etc/systemd/system/{UNIT}"
-_SCRIPT = "/usr/local/lib/storagepair/network-up"
+_SCRIPT = f"{LIBRARY}/network-up"
 _MODPROBE = "/etc/modprobe.d/storagepair.conf"
 _LINK = "/etc/systemd/network/80-storagepair.link"
 _AF_INET = 2
@@ -55,25 +57,7 @@ TimeoutStartSec=60
 [Install]
 WantedBy=multi-user.target
 """,
-    _SCRIPT: f"""\
-#!/bin/sh
-# Made by storagepair-node-agent: the bonds at boot, before DRBD and Heartbeat, with no agent needed.
-# {BATCH} holds only names and addresses that the agent has checked.
-set -u
-wait_for_nics() {{
-    tries=0
-    while read -r _ _ name what _; do
-        [ "${{what:-}}" = master ] || continue
-        while [ ! -e "/sys/class/net/$name" ] && [ "$tries" -lt 30 ]; do
-            tries=$((tries + 1))
-            sleep 1
-        done
-    done <{BATCH}
-}}
-wait_for_nics
-# -force: a line whose work is done already must not stop the rest
-exec ip -force -batch {BATCH}
-""",
+    _SCRIPT: resources.files("storagepair_node_agent").joinpath("hostfiles", "network-up").read_text(),
 }
 _MODES = {_SCRIPT: 0o755}
 
@@ -93,8 +77,7 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     facts = snapshot.network
     if facts is None:
         return Outcome(Verdict(False, "Unobserved", f"{desired.node}'s links could not be read; see the agent's log."))
-    refused = [text for bond in desired.spec.bonds for text in _refusals(desired, facts, bond)]
-    if refused:
+    if refused := refusals(desired, facts):
         return Outcome(Verdict(False, "Refused", " ".join(refused)))
     missing = [bond for bond in desired.spec.bonds if _missing(facts, bond)]
     actions = [_create(facts, missing)] if missing else []
@@ -109,6 +92,11 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
         text = f"{names} on {desired.node} are being set up."
         return Outcome(Verdict(False, "Configuring", text, waiting=True), tuple(actions))
     return Outcome(_verdict(desired, facts))
+
+
+def refusals(desired: Desired, facts: NetworkFacts) -> list[str]:
+    """Why bonds can't be made or completed without taking something from somebody; empty when all can."""
+    return [text for bond in desired.spec.bonds for text in _refusals(desired, facts, bond)]
 
 
 def batch(bonds: Iterable[views.NodeBond]) -> list[str]:
@@ -135,7 +123,6 @@ def _ip_batch(lines: Iterable[str]) -> Run:
 
 
 def _refusals(desired: Desired, facts: NetworkFacts, bond: views.NodeBond) -> list[str]:
-    """Why this bond can't be made or completed without taking something from somebody."""
     node, found = desired.node, []
     existing = facts.interface(bond.name)
     if existing is not None and existing.kind != "bond":

@@ -224,7 +224,10 @@ def _asked(host: Host, desired: Desired | None) -> tuple[bool, str, tuple[tuple[
     devices = tuple(link.device for link in desired.spec.heartbeat.links) if desired is not None else ()
 
     def ask() -> tuple[bool, str, tuple[tuple[str, str], ...]]:
-        if host.run(("cl_status", "hbstatus")).returncode != 0:
+        status = host.run(("cl_status", "hbstatus"))
+        if status.returncode == 124:
+            raise TimeoutError(status.stderr)  # no answer is not the answer that it does not run
+        if status.returncode != 0:
             return False, "", ()
         if not peer:
             return True, "", ()

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from storagepair_crds import views
+
 from storagepair_node_agent import record
 from storagepair_node_agent.actions import Outcome, Verdict
 from storagepair_node_agent.host import SEARCH_PATH, Host
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, PreflightFacts
+from storagepair_node_agent.subsystems import bonds
 
 CLOCK_TOLERANCE_SECONDS = 30
 _DRBD_API = "8.4."
@@ -84,12 +87,18 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
 
 
 def may_change(desired: Desired, snapshot: HostSnapshot) -> bool:
-    """Whether the other subsystems may act: nothing is missing, or the service runs here and must be cared for."""
+    """Whether the other subsystems may act: nothing is wrong, or the service runs here and must be cared for.
+
+    A bad document changes nothing: where the disk is somebody's or a NIC is taken, the bonds are not made either.
+    """
     found = misses(desired, snapshot)
     if any(miss.always for miss in found):
         return False
-    runs_here = snapshot.active or (snapshot.heartbeat is not None and snapshot.heartbeat.running)
-    return not found or runs_here
+    if snapshot.active or (snapshot.heartbeat is not None and snapshot.heartbeat.running):
+        return True
+    foreign = snapshot.drbd is not None and snapshot.drbd.metadata == views.ReplicationMetadata.FOREIGN
+    refused = snapshot.network is not None and bonds.refusals(desired, snapshot.network)
+    return not (found or foreign or refused)
 
 
 def misses(desired: Desired, snapshot: HostSnapshot) -> list[Miss]:

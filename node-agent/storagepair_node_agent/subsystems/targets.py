@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from storagepair_node_agent import convergence, exports, identity, tgt
 from storagepair_node_agent.actions import Action, Outcome, Run, Verdict
-from storagepair_node_agent.host import Host
+from storagepair_node_agent.host import Host, Result
 from storagepair_node_agent.hostfiles import LOCK, PORT_TABLE, RUN, STORAGE
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, LunFacts, ServiceFacts, StoredLun
 from storagepair_node_agent.subsystems import drbd_proc
@@ -26,7 +26,7 @@ _PORT_SET = ("nft", "list", "set", "inet", "storagepair", "open")
 
 def observe(host: Host, desired: Desired | None) -> ServiceFacts:
     """What serves here. The replicated file system is only touched while DRBD does not hold its I/O back."""
-    shown = host.run(tgt.SHOW)
+    shown = _answer(host, tgt.SHOW)
     vip = desired.spec.virtual_ip.address.split("/")[0] if desired is not None else ""
     port_table, port_open = _port(host, vip)
     facts = ServiceFacts(
@@ -180,12 +180,20 @@ def _readable(host: Host, mount: str) -> bool:
     return any(words[:2] == [DEVICE, mount] for words in table)
 
 
+def _answer(host: Host, argv: tuple[str, ...]) -> Result:
+    """A program's answer. Raises TimeoutError for none: that is not the answer that nothing is there."""
+    result = host.run(argv)
+    if result.returncode == 124:
+        raise TimeoutError(result.stderr)
+    return result
+
+
 def _port(host: Host, vip: str) -> tuple[bool, bool]:
     """(table loaded, open for the VIP). Asked of the kernel when one of our scripts changed it, and once a minute in
     case that somebody else did."""
 
     def ask() -> tuple[bool, bool]:
-        shown = host.run(_PORT_SET)
+        shown = _answer(host, _PORT_SET)
         words = shown.stdout.replace(",", " ").split()
         return shown.returncode == 0, bool(vip) and vip in words
 

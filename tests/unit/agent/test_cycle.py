@@ -145,7 +145,7 @@ def test_nothing_is_changed_while_preflight_fails(tmp_path):
     this.subsystems = (Subsystem("Preflight", "preflight", lambda h, d: facts, first.plan), *this.subsystems[1:])
     result = this.run(a.desired())
     assert result.done == ()
-    assert (result.verdicts["B"].reason, result.verdicts["B"].waiting) == ("WaitingForPreflight", True)
+    assert (result.verdicts["B"].reason, result.verdicts["B"].waiting) == ("HeldBack", True)
     assert log_lines(tmp_path) == []
 
 

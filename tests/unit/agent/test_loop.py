@@ -18,13 +18,18 @@ from unit.agent.test_report import merged
 class FakeApi:
     """Keeps the object; `away` makes every call fail. Counts the writes."""
 
-    clock_offset_seconds = 0.0
+    clock_offset_seconds = true_offset = 0.0
 
     def __init__(self):
         self.document = None
         self.away = False
         self.writes = 0
         self.secret_reads = 0
+
+    def get(self):
+        self._check()
+        self.clock_offset_seconds = self.true_offset
+        return self.document
 
     def patch_status(self, patch):
         self._check()
@@ -51,6 +56,7 @@ class FakeCycle:
 
     def run(self, desired, clock_offset_seconds):
         self.given.append(desired)
+        self.offset = clock_offset_seconds
         return self.result
 
 
@@ -133,6 +139,17 @@ def test_a_status_is_delivered_when_the_api_is_back(world, monkeypatch):
     monkeypatch.setattr(loop.time, "monotonic", lambda: 1e9)
     world.turn()
     assert world.api.writes == 1
+
+
+@pytest.mark.parametrize(
+    ("known", "true", "away", "believed"),
+    [(2.0, 99.0, False, 2.0), (99.0, 1.0, False, 1.0), (99.0, 98.0, False, 98.0), (99.0, 0.0, True, None)],
+)
+def test_a_bad_clock_is_asked_for_again_before_it_is_believed(world, known, true, away, believed):
+    world.put()
+    world.api.clock_offset_seconds, world.api.true_offset, world.api.away = known, true, away
+    world.turn()
+    assert world.cycle.offset == believed
 
 
 def test_a_deleted_object_takes_nothing_from_the_host(world):

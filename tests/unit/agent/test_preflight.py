@@ -80,6 +80,15 @@ def test_the_message_does_not_change_with_the_clock():
     assert first == verdict(a.snapshot(preflight=a.preflight(clock_offset_seconds=95.7)))
 
 
+def test_somebody_s_disk_or_nic_holds_all_back_before_the_service_runs_and_nothing_after():
+    taken = a.bare_network()
+    taken = replace(taken, interfaces=(replace(taken.interfaces[0], default_route=True), *taken.interfaces[1:]))
+    for part in ({"drbd": a.drbd(metadata="Foreign")}, {"network": taken}):
+        assert verdict(a.snapshot(**part)).ready, "its own subsystem tells it"
+        assert not preflight.may_change(a.desired(), a.snapshot(**part))
+        assert preflight.may_change(a.desired(), a.snapshot(**part, heartbeat=a.heartbeat(running=True)))
+
+
 class TestARunningService:
     RUNNING = a.heartbeat(running=True)
 

@@ -25,8 +25,10 @@ class World:
         self.cluster = FakeCluster()
         self.store = Store(lambda kind, keys: self.reconciler.changed(kind, keys))
         settings = Settings(debounce_seconds=0.001, backoff_seconds=0.01, workers=2)
-        self.writer = Writer(self.cluster, self.store, "test")
-        self.reconciler = Reconciler(self.cluster, self.store, self.writer, settings)
+        self.leading = asyncio.Event()
+        self.leading.set()
+        self.writer = Writer(self.cluster, self.store, "test", self.store.whole.is_set)
+        self.reconciler = Reconciler(self.cluster, self.store, self.writer, self.leading, settings)
 
     def add(
         self, key: PairKey, nodes: tuple[str, str], vip: str = "10.0.0.1/24", iqn: str = "a", created: str = "1"
@@ -62,6 +64,20 @@ def test_nothing_is_done_before_the_view_is_whole() -> None:
         await asyncio.sleep(0.1)
         assert world.cluster.asked == []
         world.store.whole.set()
+        await soon(lambda: world.asked(NODES) > 0)
+
+    run(scenario)
+
+
+def test_whoever_does_not_lead_does_nothing() -> None:
+    async def scenario(world: World) -> None:
+        world.leading.clear()
+        world.store.whole.set()
+        world.add(KEY, ("node1", "node2"))
+        world.store.put(LUNS, as_document(LUNS, lun(deleted=True)))
+        await asyncio.sleep(0.1)
+        assert world.cluster.asked == []
+        world.leading.set()
         await soon(lambda: world.asked(NODES) > 0)
 
     run(scenario)

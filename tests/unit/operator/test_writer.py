@@ -14,7 +14,7 @@ from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIR
 from storagepair_operator.snapshot import FINALIZER, Intent, Snapshot
 from storagepair_operator.store import Store
 from storagepair_operator.summarize import summarize
-from storagepair_operator.writer import NotWhole, Writer
+from storagepair_operator.writer import MayNotWrite, Writer
 from unit.operator.builders import (
     KEY,
     NOW,
@@ -52,7 +52,7 @@ class Api:
         self.store.whole.set()
         for kind in KINDS:
             self.store.deleted(kind, STRANGER)
-        self.writer = Writer(self.cluster, self.store, "test")
+        self.writer = Writer(self.cluster, self.store, "test", self.store.whole.is_set)
 
     def carry_out(self, view: Snapshot, intents: dict[str, Intent] | None = None) -> list[str]:
         plan = planned(view, intents)
@@ -106,7 +106,7 @@ def test_a_new_pair_is_held_written_and_told_in_this_order() -> None:
 
 
 def test_what_could_not_be_held_does_not_reach_a_host() -> None:
-    api = Api(**{LUN: ApiError(422, "Invalid", "the test failed")})
+    api = Api(**{LUN: ApiError(422, "Invalid", "the server rejected our request due to an error in our request")})
     with pytest.raises(ApiError) as error:
         api.carry_out(snapshot(lun(held=False)))
     assert error.value.conflict
@@ -191,8 +191,10 @@ def test_what_is_there_already_is_fine() -> None:
     assert api.carry_out(settled(running(active=status("Active", incidents=(incident(),))))) == []
 
 
-def test_an_event_that_a_dying_namespace_refuses_hinders_nothing() -> None:
-    api = Api(**{EVENTS: ApiError(403, "Forbidden", "the namespace is being terminated")})
+@pytest.mark.parametrize("status", [403, 422])
+def test_an_event_that_is_refused_hinders_nothing(status: int) -> None:
+    """In a namespace that is being deleted, or because an agent's reason is none."""
+    api = Api(**{EVENTS: ApiError(status, "Invalid", "the Event x is invalid: reason")})
     api.carry_out(running(lun("lost", target="gone", held=False), active=SERVES))
     assert PAIR_STATUS in api.cluster.requests
 
@@ -218,7 +220,7 @@ def test_foreign_finalizers_stay() -> None:
 def test_nothing_is_written_from_a_view_that_is_not_proven() -> None:
     api = Api()
     api.store.whole.clear()
-    with pytest.raises(NotWhole):
+    with pytest.raises(MayNotWrite):
         api.carry_out(snapshot(lun()))
     assert api.cluster.asked == []
 
