@@ -217,21 +217,22 @@ class Loop:
             return
         stands = document.get("status") or {}
         try:
-            patch = report.merge_patch(stands, views.document(self._status(document, stands)))
+            previous = views.view(views.NodeStatus, stands)
         except ValueError as error:  # msgspec.ValidationError is one
             _log.error("the object's present status is unreadable, replacing it: %s", error)
-            patch = report.merge_patch(stands, views.document(self._status(document, {})))
-        if not patch:
+            previous = None
+        status = self._status(document, previous or views.NodeStatus())
+        # as views: the server fills in defaults that our document leaves out, within lists too
+        if status == previous:
             return
         try:
-            self._follower.offer(self._api.patch_status(patch))
+            self._follower.offer(self._api.patch_status(report.merge_patch(stands, views.document(status))))
             self._delivery.succeeded()
         except ApiError as error:
             self._delivery.failed()
             _log.warning("the status is not delivered yet: %s", error)
 
-    def _status(self, document: Document, stands: Document) -> views.NodeStatus:
-        previous = views.view(views.NodeStatus, stands)
+    def _status(self, document: Document, previous: views.NodeStatus) -> views.NodeStatus:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         observed = previous
         if self._desired is not None and self._last is not None:

@@ -262,7 +262,7 @@ def test_kubectl_get(
 def test_names_for_short(control_plane: ControlPlane, there: Any) -> None:
     there(PAIR)
     there(LUN)
-    arguments = ("get", "storagepair", f"--namespace={NAMESPACE}", "--output=name")
+    arguments = ("get", "storagepair-all", f"--namespace={NAMESPACE}", "--output=name")
     listed = kubectl(control_plane.admin_kubeconfig, *arguments)
     assert "storagepair.storagepair.dev/" in listed
     assert "lun.storagepair.dev/" in listed
