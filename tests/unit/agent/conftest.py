@@ -1,8 +1,0 @@
-"""Hypothesis without limits of time: the machines that run these are busy ones."""
-
-from __future__ import annotations
-
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
