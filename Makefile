@@ -16,7 +16,7 @@ demo: setup ## the main job, end to end, with a power cut; leaves the lab runnin
 	@$(PYTHON) -m lab.demo
 
 down: ## stop the lab of `make demo`, leave nothing behind
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab down --all; fi
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab --name demo down; fi
 
 test: setup check unit api e2e ## everything that CI runs
 

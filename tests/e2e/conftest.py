@@ -19,7 +19,8 @@ READY = "ready"
 NAMESPACE = "storage"
 
 
-@pytest.fixture(scope="session")
+# ended before the whole stack comes up: two labs at once are slow on two cores
+@pytest.fixture(scope="module")
 def bare_lab_session(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab of bare machines, with the snapshot `fresh`. It ends with this process, however that ends."""
     # the first run on a machine builds for minutes, which must be seen while it happens
