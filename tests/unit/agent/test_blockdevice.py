@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
@@ -71,7 +70,6 @@ def test_a_file_a_folder_and_nothing_are_no_disk(tmp_path):
         assert not blockdevice.inspect(host, path).present
 
 
-@pytest.mark.skipif(shutil.which("mkfs.ext4") is None, reason="needs e2fsprogs")
 @pytest.mark.parametrize("kind", ["ext3", "ext4"])
 def test_our_mkfs_is_known_to_be_finished_and_labelled(tmp_path, kind):
     path = tmp_path / "image"
