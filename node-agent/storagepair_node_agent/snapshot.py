@@ -129,6 +129,7 @@ class HeartbeatFacts:
     units: frozenset[str] = frozenset()  # those of our units, tgt and heartbeat that are enabled at boot
     config_pending: bool = False  # Heartbeat runs with another ha.cf than the one on disk
     starting: bool = False  # not running, but systemd says that its unit is up: it has only just been started
+    guardian: bool = True  # it runs
     ipfail: str = ""  # where this host has it, "" if nowhere
     tgt_config_iqns: tuple[str, ...] = ()  # our IQNs that tgt's own configuration loads at boot, with the file's name
 
