@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from storagepair_crds.views import LUN, Failover, InitiatorACL, StorageNode, StoragePair
+from storagepair_crds.views import LUN, Failover, InitiatorACL, StorageNode, StoragePair, Switchover
 
 from storagepair_operator.kinds import PairKey
 
 FINALIZER = "storagepair.dev/host"
 
-Declared = TypeVar("Declared", LUN, InitiatorACL)
+Declared = TypeVar("Declared", LUN, InitiatorACL, Switchover)
 
 
 class Intent(StrEnum):
@@ -40,6 +40,7 @@ class Snapshot:
     luns: tuple[LUN, ...] = ()
     acls: tuple[InitiatorACL, ...] = ()
     failovers: tuple[Failover, ...] = ()
+    switchovers: tuple[Switchover, ...] = ()
     nodes: Mapping[str, Observed] = field(default_factory=dict)  # all StorageNodes
     pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)  # all; None where unreadable
     unreadable: tuple[str, ...] = ()  # objects that may concern it, exist and can't be read: "LUN datastore1"

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 from storagepair_crds.views import LUN as LUNView
-from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, view
+from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, Switchover, view
 
-from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, Kind, PairKey
+from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind, PairKey
 from storagepair_operator.snapshot import Observed, Snapshot, by_age, owner
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Entry:
     def keys(self) -> tuple[PairKey, ...]:
         """The pair that it concerns."""
         value = self.value
-        if isinstance(value, LUNView | InitiatorACL | Failover):
+        if isinstance(value, LUNView | InitiatorACL | Failover | Switchover):
             return (PairKey(self.namespace, value.spec.pair_ref.name),)
         if isinstance(value, StorageNode):
             return (owner(value),)
@@ -113,7 +113,8 @@ class Store:
     def snapshot(self, key: PairKey) -> Snapshot:
         """An immutable picture of what concerns one pair."""
         pairs = {PairKey(e.namespace, e.name): e.value for e in _latest(self._entries[PAIRS].values())}
-        mine = [entry for kind in (LUNS, ACLS, FAILOVERS) for entry in self._by_pair.get((kind, key), {}).values()]
+        kinds = (LUNS, ACLS, FAILOVERS, SWITCHOVERS)
+        mine = [entry for kind in kinds for entry in self._by_pair.get((kind, key), {}).values()]
         pair = pairs.get(key)
         return Snapshot(
             key=key,
@@ -121,6 +122,7 @@ class Store:
             luns=tuple(by_age(e.value for e in mine if isinstance(e.value, LUNView))),
             acls=tuple(by_age(e.value for e in mine if isinstance(e.value, InitiatorACL))),
             failovers=tuple(e.value for e in mine if isinstance(e.value, Failover)),
+            switchovers=tuple(by_age(e.value for e in mine if isinstance(e.value, Switchover))),
             nodes={
                 e.name: Observed(e.value, e.reported)
                 for e in _latest(self._entries[NODES].values())

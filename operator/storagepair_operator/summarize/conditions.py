@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from storagepair_crds.views import Condition
 
+from storagepair_operator import moments
 from storagepair_operator.plan.model import Verdict
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -46,10 +47,5 @@ def _turn(before: Condition | None, state: State, generation: int, now: datetime
         reason=state.reason,
         message=state.message,
         observed_generation=generation,
-        last_transition_time=before.last_transition_time if before and same else seconds(now),
+        last_transition_time=before.last_transition_time if before and same else moments.seconds(now),
     )
-
-
-def seconds(moment: datetime) -> str:
-    """RFC 3339 in whole seconds, as conditions have it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -91,7 +91,14 @@ def _role(host: Observed, roles: Roles) -> str:
     if roles.active is host:
         return "Active"
     running = host.node.status.heartbeat.running
-    return "Standby" if running and host.node.status.replication.role == "Secondary" else "Unknown"
+    return "Standby" if running and _secondary(host, roles.active) else "Unknown"
+
+
+def _secondary(host: Observed, active: Observed | None) -> bool:
+    """By its own word, or by the active machine's: after a move the one that released may say Primary for a while."""
+    if host.node.status.replication.role == "Secondary":
+        return True
+    return active is not None and active.node.status.replication.peer_role == "Secondary"
 
 
 def _peer(name: str, hosts: Mapping[str, Observed | None]) -> Observed | None:

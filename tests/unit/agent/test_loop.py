@@ -52,11 +52,13 @@ class FakeCycle:
 
     def __init__(self):
         self.given = []
+        self.on_the_way = []  # what it knows before each group of actions
         self.result = Pass(a.snapshot(), {"Network": Verdict(True, "Good", "good")})
 
-    def run(self, desired, clock_offset_seconds):
+    def run(self, desired, clock_offset_seconds, go_on):
         self.given.append(desired)
         self.offset = clock_offset_seconds
+        self.went_on = [go_on(so_far) for so_far in self.on_the_way]
         return self.result
 
 

@@ -149,7 +149,7 @@ def snapshot(
 
 
 def planned(view: Snapshot, intents: Mapping[str, Intent] | None = None) -> Plan:
-    return plan(view, intents or {}, SECRETS)
+    return plan(view, intents or {}, SECRETS, NOW)
 
 
 def node(
