@@ -129,7 +129,12 @@ class FakeHost:
 
     @staticmethod
     def _drbd(
-        role="Secondary", peer="Secondary", disk="UpToDate", peer_disk="UpToDate", flags="r-----", connection="Connected"
+        role="Secondary",
+        peer="Secondary",
+        disk="UpToDate",
+        peer_disk="UpToDate",
+        flags="r-----",
+        connection="Connected",
     ) -> str:
         line = f" 0: cs:{connection} ro:{role}/{peer} ds:{disk}/{peer_disk} C {flags}"
         return f"version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 63\n{line}\n    ns:0 nr:0\n"
@@ -140,7 +145,9 @@ class FakeHost:
 
     def mirror_event(self) -> None:
         """`drbdsetup events2` tells of a change."""
-        self.append("mirror-events", "change connection name:storagepair peer-node-id:0 conn-name:peer role:Secondary\n")
+        self.append(
+            "mirror-events", "change connection name:storagepair peer-node-id:0 conn-name:peer role:Secondary\n"
+        )
 
     def heartbeat(self, *, running: bool = True) -> None:
         (self.root / "proc/77").mkdir(exist_ok=True)
@@ -198,7 +205,11 @@ class FakeHost:
         """A program that goes on, with whatever it starts in a process group of its own."""
         with (self.root / f"log/{script}").open("w") as log:
             return subprocess.Popen(
-                ["/bin/dash", str(self.root / "lib" / script)], stdout=log, stderr=log, start_new_session=True, text=True
+                ["/bin/dash", str(self.root / "lib" / script)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                text=True,
             )
 
     @staticmethod
@@ -223,7 +234,9 @@ class FakeHost:
 
     def calls(self) -> list[str]:
         """What was asked since the last look, without what a start leaves running in the background."""
-        found = [line for line in self.read("calls").splitlines() if not line.startswith(("send_arp", "tickle_tcp", "ss "))]
+        found = [
+            line for line in self.read("calls").splitlines() if not line.startswith(("send_arp", "tickle_tcp", "ss "))
+        ]
         self.write("calls", "")
         return found
 

@@ -15,9 +15,7 @@ from unit.agent import agentbuilders as a
 
 KEY = "ab" * 32
 IPFAIL = "/usr/libexec/heartbeat/ipfail"
-UNITS = frozenset(
-    (hostfiles.PORT_UNIT, hostfiles.TGT_UNIT, hostfiles.HEARTBEAT_UNIT, hostfiles.GUARDIAN_UNIT)
-)
+UNITS = frozenset((hostfiles.PORT_UNIT, hostfiles.TGT_UNIT, hostfiles.HEARTBEAT_UNIT, hostfiles.GUARDIAN_UNIT))
 
 
 def desired(service="Run", authkey=KEY, **more):

@@ -1,4 +1,4 @@
-"""Why the service moves, and when the initiators were answered: told by both nodes' scripts, on a folder that plays them."""
+"""Why the service moves, and when the initiators were answered: both nodes' scripts, on a folder that plays them."""
 
 from __future__ import annotations
 
