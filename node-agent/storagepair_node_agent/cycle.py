@@ -27,8 +27,7 @@ _log = logging.getLogger(__name__)
 class Subsystem:
     """`condition`: its condition type on the StorageNode; `part`: its field of the HostSnapshot.
 
-    One that stands `apart` is no state of the host but a request: it goes before all others and is not held back with
-    them, and the node's readiness does not depend on it.
+    One that stands `apart` is no state of the host but a request: the node's readiness does not depend on it.
     """
 
     condition: str
@@ -38,7 +37,7 @@ class Subsystem:
     apart: bool = False
 
 
-# in the order in which they build on each other
+# in the order in which they build on each other; a request to move waits for none of them
 SUBSYSTEMS = (
     Subsystem("Switchover", "switchover", switchover.observe, switchover.plan, apart=True),
     Subsystem("Preflight", "preflight", preflight.observe, preflight.plan),
@@ -136,7 +135,7 @@ class Cycle:
         outcomes = {}
         for subsystem in self.subsystems:
             outcome = self._planned(subsystem, desired, snapshot)
-            if outcome.actions and not may_change and not subsystem.apart:
+            if outcome.actions and not may_change:
                 text = f"Nothing is changed on {desired.node} before what is wrong there is put right."
                 outcome = Outcome(Verdict(False, "HeldBack", text, waiting=True))
             outcomes[subsystem.condition] = self._after_failure(subsystem.condition, outcome, desired.generation)

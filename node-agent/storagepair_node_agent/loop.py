@@ -160,8 +160,12 @@ class Loop:
         return not so_far.done or latest is None or self._taken == _spec_version(latest)
 
     def _told_ready(self) -> bool:
-        status = (self._follower.latest or {}).get("status") or {}
-        return any(c.get("type") == report.READY and c.get("status") == "True" for c in status.get("conditions") or [])
+        document = self._follower.latest or {}
+        try:
+            status = views.view(views.NodeStatus, document.get("status") or {})
+        except ValueError:
+            return False
+        return any(c.type == report.READY and c.status == "True" for c in status.conditions)
 
     def _kept(self) -> Desired | None:
         try:

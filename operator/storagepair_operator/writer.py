@@ -83,6 +83,8 @@ class Writer:
         if not errors:  # the event of a move comes before its record, which is what says that it was told
             for failover in summary.failovers:
                 await self._try(errors, self._failover(failover, done))
+            for failover in summary.trim:
+                await self._try(errors, self._trim(failover, done))
             await self._statuses(snapshot, summary, released, errors, done)
         if errors:
             raise errors[0]
@@ -174,6 +176,23 @@ class Writer:
         if answer is not None:
             self._wrote(FAILOVERS.name, "create", failover.metadata.name, done)
             self._learn(FAILOVERS, answer)
+
+    async def _trim(self, failover: Failover, done: list[str]) -> None:
+        """Of that very object: one of the same name that was made since is another record."""
+        about = failover.metadata
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": about.uid}}
+        try:
+            answer = await self._cluster.call("DELETE", FAILOVERS.path(about.namespace, about.name), body)
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            return
+        self._wrote(FAILOVERS.name, "delete", about.name, done)
+        left = msgspec.json.decode(answer)
+        if left.get("kind") == FAILOVERS.name:  # somebody's finalizer holds it
+            self._store.put(FAILOVERS, left)
+        else:
+            self._store.deleted(FAILOVERS, about.uid)
 
     async def _event(self, event: Event, done: list[str]) -> None:
         if event.name in self._told:

@@ -227,6 +227,17 @@ class Pair:
         return [write for write in writes if write.status < 400 and write.resource != "leases"]
 
 
+def rest(pair: Pair) -> None:
+    """Until the operator has written what it had to."""
+
+    def nothing() -> bool:
+        mark = pair.plane.audit.mark()
+        time.sleep(1)
+        return not pair.written(mark)
+
+    wait_for(nothing, "the operator to come to rest", SOON)
+
+
 class Agents:
     """Both machines of a pair, at the API only: they carry their documents out at once and report it.
 
@@ -241,6 +252,7 @@ class Agents:
         self.silent: set[str] = set()
         self.incidents: dict[str, list[Incident]] = {name: [] for name in pair.nodes}
         self.conditions: dict[str, tuple[Condition, ...]] = {}
+        self.drops = True  # whether incidents that are recorded leave the statuses
         self.moves = True  # whether the machines carry Switchovers out
         self.carried_out: list[str] = []  # the UIDs of Switchovers, in their order
         self.outcomes: dict[str, SwitchoverOutcome] = {}
@@ -295,7 +307,7 @@ class Agents:
             connection="WFConnection" if lonely else "Connected",
             synced_percent=100,
         )
-        delivered = set(spec.delivered_incidents)
+        delivered = set(spec.delivered_incidents) if self.drops else set()
         self.incidents[name] = [each for each in self.incidents[name] if each.id not in delivered]
         conditions = self.conditions.get(name, (self.condition("Ready"), self.condition("Targets")))
         return NodeStatus(

@@ -47,9 +47,13 @@ class _Scene:
 
 
 def objection(
-    request: Switchover, snapshot: Snapshot, verdict: Verdict | None, running: str, now: datetime
+    request: Switchover, snapshot: Snapshot, verdict: Verdict | None, *, running: str, recorded: str, now: datetime
 ) -> Objection | None:
-    """The first precondition that does not hold; None when the move may begin."""
+    """The first precondition that does not hold; None when the move may begin.
+
+    `running` is the name of the pair's Switchover that is Running, `recorded` that of a Failover which names this
+    request; "" for none.
+    """
     pair = snapshot.pair
     if pair is None or verdict is None:
         return Objection(
@@ -63,15 +67,8 @@ def objection(
     hosts: dict[str, Observed | None] = {node.name: None for node in pair.spec.nodes}
     known = own_nodes(snapshot)
     hosts.update({host.node.metadata.name: host for host in known})
-    scene = _Scene(request, pair, hosts, roles(known), running, record(request, snapshot), now)
+    scene = _Scene(request, pair, hosts, roles(known), running, recorded, now)
     return next((found for check in _CHECKS if (found := check(scene)) is not None), None)
-
-
-def record(request: Switchover, snapshot: Snapshot) -> str:
-    """The name of the Failover that says that it was asked for by a Switchover of this name; "" if there is none."""
-    name = f"{request.metadata.namespace}/{request.metadata.name}"
-    found = (failover for failover in snapshot.failovers if failover.spec.request == name)
-    return min((failover.metadata.name for failover in found), default="")
 
 
 def _member(scene: _Scene) -> Objection | None:

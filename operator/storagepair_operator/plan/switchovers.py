@@ -15,7 +15,7 @@ from storagepair_crds.views import NodeSwitchover, Switchover, SwitchoverOutcome
 
 from storagepair_operator import moments, reasons
 from storagepair_operator.plan.model import Move, Verdict
-from storagepair_operator.plan.preconditions import PASSING, objection, record
+from storagepair_operator.plan.preconditions import PASSING, Objection, objection
 from storagepair_operator.roles import roles
 from storagepair_operator.snapshot import Snapshot, own_nodes
 
@@ -35,22 +35,26 @@ GRACE = timedelta(seconds=10)
 def judge(snapshot: Snapshot, verdict: Verdict | None, now: datetime) -> dict[str, Move]:
     """Where each Switchover of a pair is now, by name; those that are over and told are left out."""
     moves: dict[str, Move] = {}
+    records = {failover.spec.request: failover.metadata.name for failover in snapshot.failovers}
     running = ""
     for request in _in_phase(snapshot, RUNNING):
-        moves[request.metadata.name] = move = _under_way(request, snapshot, running, now)
+        moves[request.metadata.name] = move = _under_way(
+            request, snapshot, running, records.get(_name(request), ""), now
+        )
         if move.phase == RUNNING:
             running = request.metadata.name
     waiting = False
     for request in _open(snapshot):
         move = Move(PENDING, reasons.PENDING, "another request of the pair is looked at first")
         if not waiting:
-            move = _considered(request, snapshot, verdict, running, now)
+            known = records.get(_name(request), "")
+            found = objection(request, snapshot, verdict, running=running, recorded=known, now=now)
+            move = _considered(request, found, now)
         moves[request.metadata.name] = move
         waiting = waiting or move.phase == PENDING
         running = request.metadata.name if move.phase == RUNNING else running
     for request in snapshot.switchovers:
-        name = record(request, snapshot)
-        status = request.status
+        name, status = records.get(_name(request), ""), request.status
         if status.phase in (SUCCEEDED, FAILED) and name and not status.failover:
             moves[request.metadata.name] = Move(status.phase, status.reason, status.message, name)
     return moves
@@ -95,8 +99,7 @@ def _name(request: Switchover) -> str:
     return f"{request.metadata.namespace}/{request.metadata.name}"
 
 
-def _considered(request: Switchover, snapshot: Snapshot, verdict: Verdict | None, running: str, now: datetime) -> Move:
-    found = objection(request, snapshot, verdict, running, now)
+def _considered(request: Switchover, found: Objection | None, now: datetime) -> Move:
     if found is None:
         return Move(RUNNING, reasons.RUNNING, f"the service is being handed over to {request.spec.to}")
     if found.reason in PASSING and now < moments.parse(request.metadata.creation_timestamp) + GRACE:
@@ -104,9 +107,8 @@ def _considered(request: Switchover, snapshot: Snapshot, verdict: Verdict | None
     return Move(REFUSED, found.reason, f"{found.message}. Nothing was changed")
 
 
-def _under_way(request: Switchover, snapshot: Snapshot, running: str, now: datetime) -> Move:
-    """What came of one that is on record as Running."""
-    name = record(request, snapshot)
+def _under_way(request: Switchover, snapshot: Snapshot, running: str, name: str, now: datetime) -> Move:
+    """What came of one that is on record as Running; `name` is the Failover's that names it, "" if there is none."""
     outcome = _outcome(request, snapshot)
     if outcome is not None:
         return Move(outcome.phase, outcome.reason or outcome.phase, outcome.message, name)

@@ -47,7 +47,8 @@ def summarize(snapshot: Snapshot, plan: Plan, now: datetime) -> Summary:
         *records.complaints(pair, hosts, now),
     )
     sentence = _sentence(snapshot, status, luns)
-    return Summary(status, luns, acls, moves, failovers, events=events, sentence=sentence)
+    trim = tuple(records.surplus(pair, snapshot.failovers, hosts, now))
+    return Summary(status, luns, acls, moves, failovers, trim, events, sentence)
 
 
 def _asked(snapshot: Snapshot, plan: Plan, now: datetime) -> Iterator[Event]:

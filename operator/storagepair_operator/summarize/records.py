@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from storagepair_crds.views import (
@@ -36,6 +36,12 @@ PAIR_LABEL = "storagepair.dev/pair"
 RECENT = timedelta(minutes=50)
 """The API server forgets events after an hour. Older news than this is not told: it may have been told already."""
 
+UNRESOLVED = timedelta(days=7)
+"""How long a move whose cause is not known is kept in any case: somebody has to look into it."""
+
+_AT_ONCE = 50
+"""How many records one reconcile deletes; a limit that was lowered is reached in several."""
+
 _SILENT = (reasons.PREPARING, reasons.APPLYING)
 
 
@@ -47,6 +53,27 @@ def new_failovers(snapshot: Snapshot, hosts: Iterable[Observed]) -> Iterator[Fai
             if incident.id not in recorded:
                 recorded.add(incident.id)
                 yield _failover(snapshot, incident)
+
+
+def surplus(
+    pair: StoragePair, failovers: Iterable[Failover], hosts: Sequence[Observed], now: datetime
+) -> list[Failover]:
+    """The oldest records beyond the pair's `failoverHistoryLimit`: not the newest, and none that is unresolved.
+
+    Only what no host tells of any more may go, or it would be recorded again. So both hosts' reports must be in view.
+    """
+    if len(hosts) < 2 or any(host.node.status.observed_generation < 0 for host in hosts):
+        return []
+    told = {incident.id for host in hosts for incident in host.node.status.incidents}
+    kept = [failover for failover in failovers if not failover.metadata.deletion_timestamp]
+    kept.sort(key=lambda failover: (moments.parse(failover.spec.start_time), failover.metadata.name))
+    excess = len(kept) - pair.spec.failover_history_limit
+    free = [f for f in kept[:-1] if f.spec.incident not in told and not _unresolved(f, now)]
+    return free[: min(max(0, excess), _AT_ONCE)]
+
+
+def _unresolved(failover: Failover, now: datetime) -> bool:
+    return failover.spec.cause == "Unknown" and now - moments.parse(failover.spec.end_time) < UNRESOLVED
 
 
 def move_event(pair: StoragePair, failover: Failover) -> Event:
