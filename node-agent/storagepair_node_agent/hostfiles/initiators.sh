@@ -47,11 +47,12 @@ read_records() {
     newest=$((wall - (RECORD_MILLISECONDS - most) * 1000))
 }
 
-# List the sets that tell of who came back, both by one clock.
-list_returns() {
-    nft 'list set inet storagepair logins; list set inet storagepair resumed' </dev/null >"$RUN/records" 2>/dev/null 9>&- ||
-        return 1
+# first_of SET: when its oldest element came, in $oldest; empty for an empty set.
+first_of() {
+    oldest=''
+    nft list set inet storagepair "$1" </dev/null >"$RUN/records" 2>/dev/null 9>&- || return 1
     wall_now
+    read_records "$RUN/records" "$1"
 }
 
 # The connections to the virtual IP, noted on the storage for the node that takes over. Written only when they change:

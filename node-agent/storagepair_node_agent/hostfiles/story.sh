@@ -120,9 +120,11 @@ initiators_return() {
     while [ "$mono" -lt "$deadline" ]; do
         read_state
         [ "$state" = started ] || return 0
-        if list_returns && read_records "$RUN/records" resumed && [ -n "$oldest" ]; then
+        if first_of resumed && [ -n "$oldest" ]; then
             answered_again=$oldest
-            read_records "$RUN/records" logins
+            first_of logins
+            # the two were read a program's start apart, and an age is exact to that only
+            [ -z "$oldest" ] || [ "$oldest" -le "$answered_again" ] || oldest=$answered_again
             [ -z "$oldest" ] || journal first-login "at=$oldest"
             journal resumed "at=$answered_again"
             return 0
