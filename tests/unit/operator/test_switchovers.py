@@ -154,7 +154,7 @@ REFUSALS: list[tuple[str, Snapshot, str, str]] = [
         "not connected",
         world(switchover(), active=changed("Active", "replication", connection="StandAlone")),
         reasons.NOT_CONNECTED,
-        "the mirror on node1 is not connected (StorageNode node1, status.replication.connection is StandAlone)",
+        "the mirror on node1 is not connected to node2 (StorageNode node1, status.replication.connection is Stand",
     ),
     (
         "a resync",
