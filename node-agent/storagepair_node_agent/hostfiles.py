@@ -241,7 +241,8 @@ table inet storagepair {{
         ip saddr {vip} tcp sport 3260 ip saddr != @open drop
         oifname "{bond}" tcp sport 3260 ip saddr != @open drop
         oifname "{bond}" meta nfproto ipv6 tcp sport 3260 drop
-        ip saddr {vip} tcp sport 3260 @ih,2,6 {{ 0x21, 0x25 }} update @answered {{ ip daddr }} add @resumed {{ ip daddr }}
+        ip saddr {vip} tcp sport 3260 @ih,2,6 {{ 0x21, 0x25 }} update @answered {{ ip daddr }}
+        ip saddr {vip} tcp sport 3260 @ih,2,6 {{ 0x21, 0x25 }} add @resumed {{ ip daddr }}
         ip saddr {vip} tcp sport 3260 @ih,2,6 0x23 add @logins {{ ip daddr }}
     }}
 }}

@@ -211,9 +211,11 @@ def test_a_bond_hides_the_loss_of(scene: Scene, loss: str) -> None:
 
     outcome = scene.stays(fault, noticed, "the agent to tell of the link")
     assert outcome.gap_seconds < 10
-    told = lambda: [
-        note for note in scene.told(scene.condition_of(scene.active, "Network")["reason"]) if "eth0" in note
-    ]
+
+    def told() -> bool:
+        reason = scene.condition_of(scene.active, "Network")["reason"]
+        return any("eth0" in note for note in scene.told(reason))
+
     assert wait_for(told, "an event of the link", 60, interval=1)
 
 

@@ -147,7 +147,7 @@ def _install(desired: Desired, facts: HeartbeatFacts) -> Action | None:
     if any(file.path == PORT_TABLE for file in changed):
         steps.append(Run((PORT, "load")))
     if facts.guardian and any(file.path.startswith(LIBRARY) or file.path in _GUARDIAN_READS for file in changed):
-        # it holds its scripts in memory. Under the service's lock: a takeover that it is carrying out must not die with it
+        # it holds its scripts in memory. Under the service's lock: a takeover that it carries out must not die with it
         restart = ("flock", "-w", "90", LOCK, "systemctl", "try-restart", GUARDIAN_UNIT)
         steps.append(Run(restart, timeout_seconds=150))
     names = ", ".join(file.path for file in changed)
