@@ -307,6 +307,20 @@ def test_the_hosts_word_is_the_end(ended: str) -> None:
     assert planned(done).moves == {}
 
 
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("", "node1 did not begin within 60 s; was its node agent away or busy, and is its clock right?"),
+        ("2026-03-01T12:00:30Z", "the host's words"),
+    ],
+)
+def test_a_limit_that_the_user_did_not_set_is_explained(limit: str, message: str) -> None:
+    request = switchover(phase="Running", not_after=limit)
+    said = msgspec.structs.replace(outcome(request, "Refused", "TooLate"), message="the host's words")
+    view = world(request, active=status("Active", switchover=said))
+    assert message in at(view, NOW + timedelta(seconds=70)).moves["move"].message
+
+
 @pytest.mark.parametrize(("uid", "word"), [("another", "Succeeded"), ("uid-of-default-move", "Running")])
 def test_another_ones_outcome_and_an_unfinished_one_end_nothing(uid: str, word: str) -> None:
     request = switchover(phase="Running")
