@@ -132,8 +132,8 @@ def _outcome(request: Switchover, snapshot: Snapshot, now: datetime) -> Switchov
             if told.reason == reasons.TOO_LATE and not _over(request.spec.not_after, now):
                 # the limit was ours, see BEGIN
                 message = (
-                    f"{host.node.metadata.name} did not begin within {BEGIN.seconds} s; was its node agent away or busy, "
-                    "and is its clock right? Nothing was changed"
+                    f"{host.node.metadata.name} did not begin within {BEGIN.seconds} s; was its node agent away or "
+                    "busy, and is its clock right? Nothing was changed"
                 )
             return msgspec.structs.replace(told, message=message)
     return None
