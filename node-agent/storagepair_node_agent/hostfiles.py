@@ -90,6 +90,7 @@ TimeoutStopSec=15
 Restart=always
 """
 
+# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs.
 GUARDIAN_UNIT_CONTENT = f"""\
 # {MARK}
 [Unit]
@@ -100,6 +101,7 @@ After={PORT_UNIT} {TGT_UNIT} {DRBD_UNIT} {HEARTBEAT_UNIT}
 ExecStart={GUARDIAN}
 Restart=always
 RestartSec=2
+Nice=-15
 OOMScoreAdjust=-900
 
 [Install]

@@ -81,12 +81,12 @@ class Scene:
         """Kubernetes' part of both hosts stands still: what happens now is the hosts' own doing."""
         self.stack.freeze_kubelets()
         for node in self.stack.lab.nodes:
-            node.ssh("kill -STOP $(pgrep -f storagepair-node-agent)")
+            node.ssh("pkill -STOP -f [s]toragepair-node-agent")
 
     def agents_back(self) -> None:
         for node in self.stack.lab.nodes:
             if node.is_on():
-                node.ssh("kill -CONT $(pgrep -f storagepair-node-agent)", check=False)
+                node.ssh("pkill -CONT -f [s]toragepair-node-agent", check=False)
         self.stack.thaw_kubelets()
 
 

@@ -164,7 +164,7 @@ port_is_open() {
 # Close the port silently: packets to and from VIP:3260 are dropped, so neither FIN nor RST leaves. Idempotent. Where
 # somebody flushed the rule set, the table comes back, closed. $RUN/said then lists when each initiator was last answered.
 close_port() {
-    run nft 'flush set inet storagepair open; list set inet storagepair answered' || run nft -f "$PORT_TABLE" ||
+    run nft 'list set inet storagepair answered; flush set inet storagepair open' || run nft -f "$PORT_TABLE" ||
         { why="port: $said"; return 1; }
     printf 'closed\n' >"$RUN/port"
 }

@@ -26,11 +26,13 @@ milliseconds() {
     done
 }
 
-# read_records FILE: the wall clock times, in microseconds, of the oldest and the newest element in nftables' listing of a
-# set, in $oldest and $newest; empty when it has none. Call wall_now right after the listing was made.
+# read_records FILE SET: the wall clock times, in microseconds, of the oldest and the newest element of a set in nftables'
+# listing, in $oldest and $newest; empty when it has none. Call wall_now right after the listing was made.
 read_records() {
-    oldest='' newest='' least='' most='' expires=''
+    oldest='' newest='' least='' most='' expires='' of=''
     while read -r line; do
+        case $line in "set "*) of=${line#set } of=${of%% *} ;; esac
+        [ "$of" = "$2" ] || continue
         for word in $line; do
             if [ -n "$expires" ] && milliseconds "${word%,}"; then
                 [ -n "$least" ] && [ "$least" -le "$span" ] || least=$span
@@ -45,12 +47,11 @@ read_records() {
     newest=$((wall - (RECORD_MILLISECONDS - most) * 1000))
 }
 
-# first_of SET: when its oldest element came, in $oldest; empty for an empty set
-first_of() {
-    oldest=''
-    nft list set inet storagepair "$1" </dev/null >"$RUN/records" 2>/dev/null 9>&- || return 1
+# List the sets that tell of who came back, both by one clock.
+list_returns() {
+    nft 'list set inet storagepair logins; list set inet storagepair resumed' </dev/null >"$RUN/records" 2>/dev/null 9>&- ||
+        return 1
     wall_now
-    read_records "$RUN/records"
 }
 
 # The connections to the virtual IP, noted on the storage for the node that takes over. Written only when they change:

@@ -139,7 +139,7 @@ release() {
         journal silent
         silent_at=$wall
         set_state "stopping $silent_at"
-        read_records "$RUN/said" # closing the port told when each initiator was last answered
+        read_records "$RUN/said" answered # closing the port told when each initiator was last answered
         answered=$newest
     fi
     drop_vip || return 1

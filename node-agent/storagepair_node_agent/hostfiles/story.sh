@@ -116,16 +116,15 @@ END
 # When the first of them logged in and was answered again. The kernel has the times; this only waits for them to exist.
 initiators_return() {
     now
-    deadline=$((mono + AWAIT_SECONDS * 100)) logged_in=''
+    deadline=$((mono + AWAIT_SECONDS * 100))
     while [ "$mono" -lt "$deadline" ]; do
         read_state
         [ "$state" = started ] || return 0
-        if [ -z "$logged_in" ] && first_of logins && [ -n "$oldest" ]; then
-            logged_in=yes
-            journal first-login "at=$oldest"
-        fi
-        if [ -n "$logged_in" ] && first_of resumed && [ -n "$oldest" ]; then
-            journal resumed "at=$oldest"
+        if list_returns && read_records "$RUN/records" resumed && [ -n "$oldest" ]; then
+            answered_again=$oldest
+            read_records "$RUN/records" logins
+            [ -z "$oldest" ] || journal first-login "at=$oldest"
+            journal resumed "at=$answered_again"
             return 0
         fi
         sleep 1

@@ -41,8 +41,8 @@ case "$name $*" in
     "ip addr del "*) rm -f $root/vip ;;
     "ip -o "*) [ ! -e $root/vip ] || echo "4: bond0 inet 10.10.25.136/24" ;;
     "nft flush set "*"add element inet storagepair open"*) : >$root/open ;;
-    "nft flush set inet storagepair open"*) rm -f $root/open; cat $root/answered ;;
-    "nft list set "*) cat $root/$5 2>/dev/null ;;
+    "nft list set inet storagepair answered; flush set inet storagepair open"*) cat $root/answered; rm -f $root/open ;;
+    "nft list set inet storagepair logins; "*) cat $root/returns 2>/dev/null ;;
     "ss "*) cat $root/connections ;;
     "cl_status nodestatus "*) cat $root/nodestatus ;;
     "hb_standby "*) [ ! -e $root/standby ] || cat $root/standby >$root/proc/drbd ;;
