@@ -165,7 +165,8 @@ def test_nothing_is_written_while_the_lists_cannot_be_read(pair: Pair, served: A
 
 def test_without_its_crds_an_operator_lets_go_and_waits(pair: Pair, served: Agents, plane: ControlPlane) -> None:
     """Uninstalled all at once, in the alphabet's order or any other: finalizers hold up nothing."""
-    names = [f"{kind}.storagepair.dev" for kind in ("failovers", "initiatoracls", "luns", "storagepairs")]
+    kinds = ("failovers", "initiatoracls", "luns", "storagepairs", "switchovers")
+    names = [f"{kind}.storagepair.dev" for kind in kinds]
     with running(plane):
         pair.wait_served()
         before = pair.specs()

@@ -202,7 +202,7 @@ REFUSALS: list[tuple[Disturb | None, dict[str, Any], str, str]] = [
     (None, {"to": "{0}"}, "AlreadyActive", "spec.to: {0} serves already"),
     (_behind, {}, "Applying", "the node agent on {1} has not carried out the newest document of StorageNode {1}"),
     (_alone, {}, "PeerNotSeen", "Heartbeat on {0} says that {1} is dead"),
-    (_disconnected, {}, "NotConnected", "the mirror on {0} is not connected"),
+    (_disconnected, {}, "NotConnected", "the mirror on {0} is not connected to {1}"),
     (_resyncing, {}, "NotUpToDate", "status.replication.peerDiskState is Inconsistent"),
     (_unplugged, {}, "LinkDown", "eth1 of bond0 on {1} is Down"),
 ]

@@ -84,7 +84,9 @@ def _in_time(scene: _Scene) -> Objection | None:
     limit = scene.request.spec.not_after
     if not limit or scene.now <= moments.parse(limit):
         return None
-    return Objection(reasons.TOO_LATE, f"spec.notAfter: it is {moments.seconds(scene.now)}, later than {limit}")
+    return Objection(
+        reasons.TOO_LATE, f"spec.notAfter: it is {moments.seconds(scene.now)}, later than {limit}; ask again without"
+    )
 
 
 def _first_time(scene: _Scene) -> Objection | None:
@@ -119,12 +121,16 @@ def _from(scene: _Scene) -> Objection | None:
     source = scene.request.spec.from_
     if not source or source == scene.active:
         return None
-    return Objection(reasons.NOT_ACTIVE, f"spec.from: {source} does not serve, {scene.active} does")
+    return Objection(reasons.NOT_ACTIVE, f"spec.from: {source} does not serve, {scene.active} does; name that one")
 
 
 def _elsewhere(scene: _Scene) -> Objection | None:
     to = scene.request.spec.to
-    return Objection(reasons.ALREADY_ACTIVE, f"spec.to: {to} serves already") if to == scene.active else None
+    return (
+        Objection(reasons.ALREADY_ACTIVE, f"spec.to: {to} serves already, nothing is to be done")
+        if to == scene.active
+        else None
+    )
 
 
 def _reported(scene: _Scene) -> Objection | None:
@@ -157,12 +163,12 @@ def _heard(scene: _Scene) -> Objection | None:
 
 
 def _connected(scene: _Scene) -> Objection | None:
-    for host, _ in _both(scene):
-        name, mirror = host.node.metadata.name, host.node.status.replication
+    for host, peer in _both(scene):
+        name, other, mirror = host.node.metadata.name, peer.node.metadata.name, host.node.status.replication
         if not connected(mirror):
             text = (
-                f"the mirror on {name} is not connected (StorageNode {name}, status.replication.connection is "
-                f"{mirror.connection}); look at the replication network, and at `drbdadm status` there"
+                f"the mirror on {name} is not connected to {other} (StorageNode {name}, status.replication.connection "
+                f"is {mirror.connection}); look at the replication network, and at `drbdadm status` on both"
             )
             return Objection(reasons.NOT_CONNECTED, text)
     return None

@@ -109,7 +109,7 @@ def _considered(request: Switchover, found: Objection | None, now: datetime) -> 
 
 def _under_way(request: Switchover, snapshot: Snapshot, running: str, name: str, now: datetime) -> Move:
     """What came of one that is on record as Running; `name` is the Failover's that names it, "" if there is none."""
-    outcome = _outcome(request, snapshot)
+    outcome = _outcome(request, snapshot, now)
     if outcome is not None:
         return Move(outcome.phase, outcome.reason or outcome.phase, outcome.message, name)
     active = roles(own_nodes(snapshot)).active
@@ -123,13 +123,24 @@ def _under_way(request: Switchover, snapshot: Snapshot, running: str, name: str,
     return Move(RUNNING, request.status.reason, request.status.message, name)
 
 
-def _outcome(request: Switchover, snapshot: Snapshot) -> SwitchoverOutcome | None:
+def _outcome(request: Switchover, snapshot: Snapshot, now: datetime) -> SwitchoverOutcome | None:
     """The host's own word on it, once that is final."""
     for host in own_nodes(snapshot):
         told = host.node.status.switchover
         if told is not None and told.uid == request.metadata.uid and told.phase in (SUCCEEDED, REFUSED, FAILED):
-            return msgspec.structs.replace(told, message=told.message or told.reason)
+            message = told.message or told.reason
+            if told.reason == reasons.TOO_LATE and not _over(request.spec.not_after, now):
+                # the limit was ours, see BEGIN
+                message = (
+                    f"{host.node.metadata.name} did not begin within {BEGIN.seconds} s; was its node agent away or "
+                    "busy, and is its clock right? Nothing was changed"
+                )
+            return msgspec.structs.replace(told, message=message)
     return None
+
+
+def _over(limit: str, now: datetime) -> bool:
+    return bool(limit) and now > moments.parse(limit)
 
 
 def _no_outcome(request: Switchover, snapshot: Snapshot) -> str:

@@ -154,7 +154,7 @@ REFUSALS: list[tuple[str, Snapshot, str, str]] = [
         "not connected",
         world(switchover(), active=changed("Active", "replication", connection="StandAlone")),
         reasons.NOT_CONNECTED,
-        "the mirror on node1 is not connected (StorageNode node1, status.replication.connection is StandAlone)",
+        "the mirror on node1 is not connected to node2 (StorageNode node1, status.replication.connection is Stand",
     ),
     (
         "a resync",
@@ -305,6 +305,20 @@ def test_the_hosts_word_is_the_end(ended: str) -> None:
     done = recorded(view)
     assert done.switchovers[0].status.completion_time == "2026-03-01T12:00:00.000000Z"
     assert planned(done).moves == {}
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("", "node1 did not begin within 60 s; was its node agent away or busy, and is its clock right?"),
+        ("2026-03-01T12:00:30Z", "the host's words"),
+    ],
+)
+def test_a_limit_that_the_user_did_not_set_is_explained(limit: str, message: str) -> None:
+    request = switchover(phase="Running", not_after=limit)
+    said = msgspec.structs.replace(outcome(request, "Refused", "TooLate"), message="the host's words")
+    view = world(request, active=status("Active", switchover=said))
+    assert message in at(view, NOW + timedelta(seconds=70)).moves["move"].message
 
 
 @pytest.mark.parametrize(("uid", "word"), [("another", "Succeeded"), ("uid-of-default-move", "Running")])
