@@ -176,7 +176,7 @@ def test_a_name_that_was_carried_out_is_never_carried_out_again(active):
         ("PeerNotSeen", lambda host: host.write("nodestatus", "dead\n")),
         ("NotConnected", lambda host: host.drbd(role="Primary", connection="WFConnection")),
         ("NotUpToDate", lambda host: host.drbd(role="Primary", peer_disk="Inconsistent")),
-        ("MoveUnderWay", lambda host: host.write("run/storagepair/intent", "Planned - -\n")),
+        ("MoveUnderWay", lambda host: host.write("run/storagepair/intent", f"Planned - {time.time_ns() // 1000}\n")),
     ],
 )
 def test_a_move_is_refused_and_nothing_changed(active, reason, spoil):
@@ -186,6 +186,12 @@ def test_a_move_is_refused_and_nothing_changed(active, reason, spoil):
     assert word.split()[0] == reason
     assert standbys(active) == 0
     assert active.read("storage/.storagepair/requests") == ""
+
+
+def test_what_a_killed_move_left_behind_keeps_no_later_one_from_moving(active):
+    active.write("run/storagepair/intent", "Planned storage/killed 1795379566000000\n")
+    active.on_standby("Secondary", "Primary")
+    assert move(active)[0] == 0
 
 
 def test_a_move_to_another_machine_or_too_late_is_refused(active):
