@@ -206,7 +206,7 @@ start() {
         tickle_peers
     fi
     [ -d "$folder" ] || mkdir "$folder"
-    printf '%s\n' "$node" 2>/dev/null >"$folder/active" || true
+    printf '%s\n' "$node" 2>/dev/null 1<>"$folder/active" || true # in place: a full file system takes that too
     set_state started
     journal end ok
     unbound

@@ -40,7 +40,8 @@ $(tail -n 60 "$HA_LOG" 2>/dev/null)
 END
 }
 
-# For the node that takes over: who released, when the port fell silent, why, and what this run has done so far.
+# For the node that takes over: who released, when the port fell silent, why, and what this run has done so far. Written
+# over what a start put there: a file system may be full by now.
 leave_marker() {
     [ -d "$folder" ] || return 0
     wall_now
@@ -48,8 +49,13 @@ leave_marker() {
         printf '%s %s %s %s\n' "$node" "$silent_at" "$mono" "$boot" &&
             printf 'cause %s\nrequest %s\nanswered %s\n' "$cause" "$request" "${answered:--}" &&
             [ "$asked" = - ] || printf 'asked %s\n' "$asked"
-        printf 'vip-off %s\ntargets-off %s\n' "$vip_off_at" "$wall"
-    } 2>/dev/null >"$folder/released" || true # the unmount makes it durable
+        printf 'vip-off %s\ntargets-off %s\nend\n' "$vip_off_at" "$wall"
+    } 2>/dev/null 1<>"$folder/released" || true # the unmount makes it durable
+}
+
+# Nobody has released since. The blanks keep the space for the next marker.
+clear_marker() {
+    printf '%1023s\n' '' 2>/dev/null 1<>"$folder/released"
 }
 
 # Who served last, and did it release cleanly? Journaled at once, before the next power cut can take it away.
@@ -72,7 +78,7 @@ afterwards() {
             peer_death
         fi
     fi
-    printf '' >"$folder/released"
+    clear_marker
     sync "$folder/active" "$folder/released" "$KEEP/journal.log"
     [ -z "$awaited" ] || initiators_return
     journal closed
@@ -87,6 +93,7 @@ told_by_peer() {
     while read -r what value _; do
         case $what in
             "$last") ;;
+            end) break ;;
             cause) reason=$value ;;
             request) [ "$value" = - ] || of=$value ;;
             answered) sent=$value ;;

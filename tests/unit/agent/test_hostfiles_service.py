@@ -279,7 +279,7 @@ def test_the_taker_tells_who_served_last_and_when_it_released(host):
     assert "past last=node2 released=1795379566879216" in journal
     assert "peer phase=released at=1795379568179216" in journal
     assert host.read("storage/.storagepair/active") == "node1\n"
-    assert host.read("storage/.storagepair/released") == ""
+    assert host.read("storage/.storagepair/released").strip() == ""
 
 
 def test_an_older_release_of_the_other_node_is_not_this_one_s(host):

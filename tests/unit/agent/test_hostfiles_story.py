@@ -26,7 +26,13 @@ def host(tmp_path: Path) -> FakeHost:
 
 def marker(host: FakeHost) -> dict[str, str]:
     lines = host.read("storage/.storagepair/released").splitlines()[1:]
-    return {line.split()[0]: line.split()[1] for line in lines}
+    return {line.split()[0]: line.split()[1] for line in lines[: lines.index("end")]}
+
+
+def test_a_marker_needs_no_space_that_a_start_did_not_take(host):
+    before = (host.root / "storage/.storagepair/released").stat().st_size
+    host.service("stop", **HEARTBEAT)
+    assert (host.root / "storage/.storagepair/released").stat().st_size == before
 
 
 @pytest.mark.parametrize(
