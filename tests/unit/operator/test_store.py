@@ -267,7 +267,8 @@ def test_watches_that_never_deliver_are_not_alive() -> None:
 
 def test_other_pairs_are_in_view_with_what_they_claim() -> None:
     store = Store()
-    store.put(PAIRS, as_document(PAIRS, pair(PairKey("default", "other"), pair_spec(("node3", "node4")))))
+    store.put(PAIRS, as_document(PAIRS, pair()))
+    store.put(PAIRS, as_document(PAIRS, pair(PairKey("default", "other"), pair_spec(("node2", "node3")))))
     other = store.snapshot(KEY).pairs[PairKey("default", "other")]
     assert other is not None
-    assert [each.name for each in other.spec.nodes] == ["node3", "node4"]
+    assert [each.name for each in other.spec.nodes] == ["node2", "node3"]
