@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from storagepair_crds.schema import apply_defaults
 from storagepair_crds.views import LUN, InitiatorACL, StorageNode, StoragePair, Struct, view
 from storagepair_operator import reasons
-from storagepair_operator.kinds import ACLS, KINDS, LUNS, NODES, PAIRS, PairKey
+from storagepair_operator.kinds import ACLS, LUNS, NODES, PAIRS, PairKey
 from storagepair_operator.plan import Plan, Verdict, plan
 from storagepair_operator.snapshot import Observed, Snapshot, by_age
 
 from storagepair_cli.model import Document, Finding, Object, Severity
 
-_VIEWS = {kind.name: kind for kind in KINDS}
+_JUDGED = {kind.name: kind for kind in (PAIRS, LUNS, ACLS, NODES)}
 _SECRETS_NAMESPACE = "storagepair-system"  # plan() wants one; no verdict depends on it
 _FIELD = re.compile(r"(spec(?:\.[A-Za-z]+)+)(?:: | )(.*)", re.DOTALL)
 
@@ -32,7 +32,7 @@ class Family:
 
     def __init__(self, good: Sequence[Named], invalid: Sequence[Object]) -> None:
         self.documents = dict(good)
-        views = [_view(about, document, order) for order, (about, document) in enumerate(good)]
+        views = [_view(*named, order) for order, named in enumerate(good) if named[0].kind in _JUDGED]
         self._luns = [each for each in views if isinstance(each, LUN)]
         self._acls = [each for each in views if isinstance(each, InitiatorACL)]
         self._nodes = {n.metadata.name: Observed(n) for n in views if isinstance(n, StorageNode)}
@@ -131,7 +131,7 @@ def _view(about: Object, document: Document, order: int) -> Struct:
         "creationTimestamp": given if isinstance(given, str) else f"~{order:09}",
     }
     status = whole.get("status", {}) if about.kind == NODES.name else {}
-    return view(_VIEWS[about.kind].view, {"metadata": metadata, "spec": whole["spec"], "status": status})
+    return view(_JUDGED[about.kind].view, {"metadata": metadata, "spec": whole["spec"], "status": status})
 
 
 def _name(thing: LUN | InitiatorACL | StoragePair) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import celpy
@@ -87,11 +87,15 @@ def _all(schema: Mapping[str, Json], path: str) -> Iterator[tuple[Mapping[str, J
 
 
 @cache
+def _environment() -> celpy.Environment:
+    return celpy.Environment()
+
+
+@cache
 def _compiled(text: str) -> tuple[celpy.Runner | None, str]:
     """The program, or why there is none."""
-    environment = celpy.Environment()
     try:
-        tree = environment.compile(text)
+        tree = _environment().compile(text)
     except CELParseError as error:
         return None, f"the library does not understand it: {str(error).splitlines()[0]}"
     words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)))
@@ -100,7 +104,7 @@ def _compiled(text: str) -> tuple[celpy.Runner | None, str]:
     called = {str(call.children[0] if call.data == "ident_arg" else call.children[1]) for call in _calls(tree)}
     if unknown := sorted(called - _KNOWN):
         return None, f"the library does not know {', '.join(unknown)}"
-    return environment.program(tree, functions=dict(FUNCTIONS)), ""
+    return _environment().program(tree, functions=dict(FUNCTIONS)), ""
 
 
 def _calls(tree: Any) -> Iterator[Any]:  # noqa: ANN401 - lark's tree
@@ -113,6 +117,16 @@ def _obstacle(text: str) -> str:
 
 def _evaluate(text: str, value: Json) -> bool | str:
     """Whether the rule holds, or why it could not be told."""
+    # the interpreter takes milliseconds, and the same sizes and names come again and again
+    return _of_scalar(text, value) if isinstance(value, (str, int)) else _of_any(text, value)
+
+
+@lru_cache(maxsize=10_000, typed=True)
+def _of_scalar(text: str, value: str | int) -> bool | str:
+    return _of_any(text, value)
+
+
+def _of_any(text: str, value: Json) -> bool | str:
     program, why = _compiled(text)
     if program is None:
         return why

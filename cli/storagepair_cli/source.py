@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,12 +152,10 @@ class _Reader:
         if not value["kind"].endswith("List") or not isinstance(items, list):
             yield Document(value, self._positions)
             return
-        whole = self._positions
-        for index, item in enumerate(items):
-            prefix = f"items[{index}]"
+        for item, positions in zip(items, _of_items(self._positions, len(items)), strict=True):
             if not isinstance(item, dict):
-                raise Unreadable(whole[prefix], "not a Kubernetes object")
-            yield Document(item, _below(whole, prefix))
+                raise Unreadable(positions[""], "not a Kubernetes object")
+            yield Document(item, positions)
 
     def _position(self, node: yaml.Node) -> Position:
         return Position(self._name, node.start_mark.line + 1, node.start_mark.column + 1)
@@ -209,7 +207,11 @@ class _Reader:
         return key
 
 
-def _below(positions: dict[str, Position], prefix: str) -> dict[str, Position]:
-    """The positions of one entry, by its own paths."""
-    own = {path.removeprefix(f"{prefix}."): place for path, place in positions.items() if path.startswith(f"{prefix}.")}
-    return {"": positions[prefix], **own}
+def _of_items(positions: Mapping[str, Position], number: int) -> list[dict[str, Position]]:
+    """The positions of each item of a List, by the item's own paths."""
+    found: list[dict[str, Position]] = [{} for _ in range(number)]
+    for path, place in positions.items():
+        head, _, rest = path.partition("]")
+        if head.startswith("items["):
+            found[int(head.removeprefix("items["))][rest.removeprefix(".")] = place
+    return found
