@@ -13,6 +13,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -121,6 +122,8 @@ def path(plural: str, name: str = "") -> str:
 @contextlib.contextmanager
 def control_plane(folder: Path) -> Iterator[ControlPlane]:
     """An API server of its own, gone with all its data afterwards."""
+    # an end from outside (timeout, CI) shall leave nothing behind either
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     keeper = Keeper.start(folder, owner_pid=os.getpid())
     try:
         yield ControlPlane.start(keeper, folder / "plane", controllers=False)
