@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from storagepair_crds.schema import apply_defaults
@@ -21,6 +22,9 @@ from storagepair_cli.model import Document, Finding, Object, Severity
 
 _JUDGED = {kind.name: kind for kind in (PAIRS, LUNS, ACLS, NODES)}
 _SECRETS_NAMESPACE = "storagepair-system"  # plan() wants one; no verdict depends on it
+_NOW = datetime.fromtimestamp(
+    0, UTC
+)  # likewise: only a Switchover is judged by the time, and none is in a snapshot here
 _FIELD = re.compile(r"(spec(?:\.[A-Za-z]+)+)(?:: | )(.*)", re.DOTALL)
 
 Kind = TypeVar("Kind", bound=Struct)
@@ -66,7 +70,7 @@ def disagreements(good: Sequence[Named], invalid: Sequence[Object], *, partial: 
         if snapshot.pair is None and snapshot.key in snapshot.pairs:
             yield from _unjudged(snapshot, family)
             continue
-        planned = plan(snapshot, {}, _SECRETS_NAMESPACE)
+        planned = plan(snapshot, {}, _SECRETS_NAMESPACE, _NOW)
         for about, verdict in _refusals(snapshot, planned):
             yield _finding(about, verdict, family.documents[about], partial=partial)
 

@@ -33,7 +33,12 @@ def offline_schema(schema: Mapping[str, Json], kind: str, api_version: str) -> d
     properties["apiVersion"] = {"const": api_version}
     properties["kind"] = {"const": kind}
     # the API server owns the rest of metadata
-    metadata = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "minLength": 1}}}
+    metadata = {
+        "type": "object",
+        "if": {"not": {"required": ["generateName"]}},  # a name that the API server makes is none of ours to check
+        "then": {"required": ["name"]},
+        "properties": {"name": {"type": "string", "minLength": 1}},
+    }
     own_name = schema["properties"]["metadata"].get("properties", {}).get("name", {})
     metadata["properties"]["name"] |= _convert(own_name)  # type: ignore[index]
     properties["metadata"] = metadata

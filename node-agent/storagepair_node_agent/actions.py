@@ -57,7 +57,25 @@ class MakeDirectory:
         return f"make directory {self.path} (mode {self.mode:04o})"
 
 
-Step = Run | WriteFile | RemoveFile | MakeDirectory
+@dataclass(frozen=True)
+class RunAndKeep:
+    """Run a program at most once, and keep what came of it in a file on the host, as a JSON object.
+
+    `note` is written before the program runs, and again with its `exitCode` and what it `said` (the last line of its
+    output) after it: a note without them means that it was begun and nobody saw its end. The program's failure is an
+    outcome to be kept, not a failure of the step.
+    """
+
+    argv: tuple[str, ...]
+    path: str
+    note: tuple[tuple[str, str | int], ...]
+    timeout_seconds: float = 30
+
+    def describe(self) -> str:
+        return f"run {shlex.join(self.argv)}, once, and keep what came of it in {self.path}"
+
+
+Step = Run | WriteFile | RemoveFile | MakeDirectory | RunAndKeep
 
 
 @dataclass(frozen=True)
@@ -134,3 +152,8 @@ def _carry_out(host: Host, step: Step) -> None:
             host.remove(path)
         case MakeDirectory(path, mode):
             host.make_directory(path, mode)
+        case RunAndKeep(argv, path, note, timeout):
+            host.write(path, json.dumps(dict(note)) + "\n", 0o600)
+            result = host.run(argv, timeout_seconds=timeout)
+            ended = {**dict(note), "exitCode": result.returncode, "said": result.last_word()}
+            host.write(path, json.dumps(ended) + "\n", 0o600)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from storagepair_node_agent.actions import Action, Outcome, StepFailed, Verdict, apply
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.snapshot import Desired, HostSnapshot
-from storagepair_node_agent.subsystems import bonds, drbd, filesystem, heartbeat, preflight, targets
+from storagepair_node_agent.subsystems import bonds, drbd, filesystem, heartbeat, preflight, switchover, targets
 
 # from bare to serving takes about a dozen; more is two subsystems undoing each other's work
 _MAX_ROUNDS = 25
@@ -25,16 +25,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Subsystem:
-    """`condition`: its condition type on the StorageNode; `part`: its field of the HostSnapshot."""
+    """`condition`: its condition type on the StorageNode; `part`: its field of the HostSnapshot.
+
+    One that stands `apart` is no state of the host but a request: the node's readiness does not depend on it.
+    """
 
     condition: str
     part: str
     observe: Callable[[Host, Desired | None], object]
     plan: Callable[[Desired, HostSnapshot], Outcome]
+    apart: bool = False
 
 
-# in the order in which they build on each other
+# in the order in which they build on each other; a request to move waits for none of them
 SUBSYSTEMS = (
+    Subsystem("Switchover", "switchover", switchover.observe, switchover.plan, apart=True),
     Subsystem("Preflight", "preflight", preflight.observe, preflight.plan),
     Subsystem("Network", "network", bonds.observe, bonds.plan),
     Subsystem("Replication", "drbd", drbd.observe, drbd.plan),
@@ -46,7 +51,8 @@ SUBSYSTEMS = (
 
 @dataclass(frozen=True)
 class Pass:
-    """What a cycle saw at its end, and did. `verdicts` by condition type, in the subsystems' order."""
+    """What a cycle saw at its end, and did. `verdicts` by condition type, in the subsystems' order, without those that
+    stand apart."""
 
     snapshot: HostSnapshot
     verdicts: Mapping[str, Verdict]
@@ -89,19 +95,31 @@ class Cycle:
     _failures: dict[str, _Failure] = field(default_factory=dict)
     _complaints: dict[str, str] = field(default_factory=dict)
 
-    def run(self, desired: Desired, clock_offset_seconds: float | None = None) -> Pass:
-        """Converge as far as it goes now. Never raises for the host's faults."""
+    def run(
+        self,
+        desired: Desired,
+        clock_offset_seconds: float | None = None,
+        go_on: Callable[[Pass], bool] = lambda so_far: True,
+    ) -> Pass:
+        """Converge as far as it goes now. Never raises for the host's faults.
+
+        `go_on` is asked before each group of actions, with what is known by then; False ends the cycle there.
+        """
         done: list[str] = []
         for _ in range(_MAX_ROUNDS):
             snapshot = self.observe(desired, clock_offset_seconds)
             outcomes = self.plan(desired, snapshot)
+            so_far = Pass(snapshot, self._verdicts(outcomes), tuple(done))
             chosen = next((name for name, outcome in outcomes.items() if outcome.actions), None)
-            if chosen is None:
-                break
+            if chosen is None or not go_on(so_far):
+                return so_far
             done += self._carry_out(chosen, outcomes[chosen].actions, desired.generation)
-        else:
-            _log.warning("still something to do after %d rounds, going on in the next cycle", _MAX_ROUNDS)
-        return Pass(snapshot, {name: outcome.verdict for name, outcome in outcomes.items()}, tuple(done))
+        _log.warning("still something to do after %d rounds, going on in the next cycle", _MAX_ROUNDS)
+        return replace(so_far, done=tuple(done))
+
+    def _verdicts(self, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict]:
+        counted = [subsystem.condition for subsystem in self.subsystems if not subsystem.apart]
+        return {name: outcomes[name].verdict for name in counted}
 
     def observe(self, desired: Desired | None, clock_offset_seconds: float | None = None) -> HostSnapshot:
         """One look at everything; a part that can't be seen is None."""

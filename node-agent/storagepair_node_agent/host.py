@@ -36,6 +36,11 @@ class Result:
         lines = [line.strip() for line in (self.stderr or self.stdout).splitlines() if line.strip()]
         return " / ".join(lines[-3:])[:300] or "it said nothing"
 
+    def last_word(self) -> str:
+        """The last line of its output; where there is none, its complaint. At most 1000 characters."""
+        lines = [line.strip() for line in self.stdout.splitlines() if line.strip()]
+        return (lines[-1] if lines else self.complaint())[:1000]
+
 
 class Host:
     """Files and programs of one host."""

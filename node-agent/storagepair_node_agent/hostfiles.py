@@ -32,10 +32,12 @@ HARESOURCES = "/etc/ha.d/haresources"
 AUTHKEYS = "/etc/ha.d/authkeys"
 
 PORT_UNIT = "storagepair-port.service"
+GUARDIAN_UNIT = "storagepair-guardian.service"
 TGT_UNIT = "tgt.service"
 HEARTBEAT_UNIT = "heartbeat.service"
 _UNITS = "/etc/systemd/system"
 PORT_UNIT_FILE = f"{_UNITS}/{PORT_UNIT}"
+GUARDIAN_UNIT_FILE = f"{_UNITS}/{GUARDIAN_UNIT}"
 TGT_DROP_IN = f"{_UNITS}/{TGT_UNIT}.d/storagepair.conf"
 HEARTBEAT_DROP_IN = f"{_UNITS}/{HEARTBEAT_UNIT}.d/storagepair.conf"
 
@@ -43,9 +45,11 @@ WITH_LOCK = f"{LIBRARY}/with-lock"
 PORT = f"{LIBRARY}/port"
 EXPORTS = f"{LIBRARY}/exports"
 STORAGE = f"{LIBRARY}/storage"
+GUARDIAN = f"{LIBRARY}/guardian"
+MOVE = f"{LIBRARY}/move"
 
-_SOURCED = ("common.sh", "targets.sh", "service.sh")
-_PROGRAMS = ("port", "with-lock", "exports", "storage")
+_SOURCED = ("common.sh", "targets.sh", "initiators.sh", "story.sh", "service.sh")
+_PROGRAMS = ("port", "with-lock", "exports", "storage", "guardian", "move")
 _KEY = re.compile(r"[0-9A-Za-z]{16,128}")
 
 PORT_UNIT_CONTENT = f"""\
@@ -86,7 +90,26 @@ TimeoutStopSec=15
 Restart=always
 """
 
-# Ordered after what the service is made of, so that a shutdown releases the service before it takes them away.
+# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs.
+GUARDIAN_UNIT_CONTENT = f"""\
+# {MARK}
+[Unit]
+Description=storagepair: takes over at once, puts back what was lost, tries again
+After={PORT_UNIT} {TGT_UNIT} {DRBD_UNIT} {HEARTBEAT_UNIT}
+
+[Service]
+ExecStart={GUARDIAN}
+Restart=always
+RestartSec=2
+Nice=-15
+OOMScoreAdjust=-900
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# Ordered after what the service is made of, so that a shutdown releases the service before it takes them away. A
+# Heartbeat that was killed releases nothing: our own bounded stop does, so that the peer can have it at once.
 HEARTBEAT_DROP_IN_CONTENT = f"""\
 # {MARK}
 [Unit]
@@ -95,6 +118,9 @@ After={TGT_UNIT} {DRBD_UNIT} {PORT_UNIT}
 
 [Service]
 ExecStartPre=-/usr/bin/install -D -m 0600 {HA_CF} {RUNNING_HA_CF}
+ExecStopPost=-/usr/bin/env STORAGEPAIR_CAUSE=HeartbeatStopped {RESOURCE_SCRIPT} stop
+Restart=on-failure
+RestartSec=15
 """
 
 
@@ -117,6 +143,7 @@ def service_files(desired: Desired) -> tuple[HostFile, ...]:
         HostFile(SERVICE_CONF, _service_conf(desired)),
         HostFile(PORT_TABLE, _port_table(desired)),
         HostFile(PORT_UNIT_FILE, PORT_UNIT_CONTENT),
+        HostFile(GUARDIAN_UNIT_FILE, GUARDIAN_UNIT_CONTENT),
         HostFile(TGT_DROP_IN, TGT_DROP_IN_CONTENT),
         HostFile(HEARTBEAT_DROP_IN, HEARTBEAT_DROP_IN_CONTENT),
     )
@@ -172,6 +199,10 @@ def _port_table(desired: Desired) -> str:
 
     So are those to the node's own addresses on the service bond: an initiator that logged in there would lose its
     disk in a failover, and could read stale data afterwards.
+
+    The other sets note when initiators were answered (initiators.sh reads them): a target's PDU begins a TCP segment,
+    and its first byte holds the opcode in six bits (RFC 7143, 11.2.1.2): 0x21 SCSI Response, 0x25 SCSI Data-In (which
+    may carry the status), 0x23 Login Response.
     """
     vip = IPv4Interface(desired.spec.virtual_ip.address).ip
     bond = desired.spec.virtual_ip.device
@@ -182,6 +213,24 @@ delete table inet storagepair
 table inet storagepair {{
     set open {{
         type ipv4_addr
+    }}
+    set answered {{
+        type ipv4_addr
+        size 4096
+        flags dynamic,timeout
+        timeout 1h
+    }}
+    set logins {{
+        type ipv4_addr
+        size 4096
+        flags dynamic,timeout
+        timeout 1h
+    }}
+    set resumed {{
+        type ipv4_addr
+        size 4096
+        flags dynamic,timeout
+        timeout 1h
     }}
     chain input {{
         type filter hook input priority -10; policy accept;
@@ -194,6 +243,9 @@ table inet storagepair {{
         ip saddr {vip} tcp sport 3260 ip saddr != @open drop
         oifname "{bond}" tcp sport 3260 ip saddr != @open drop
         oifname "{bond}" meta nfproto ipv6 tcp sport 3260 drop
+        ip saddr {vip} tcp sport 3260 @ih,2,6 {{ 0x21, 0x25 }} update @answered {{ ip daddr }}
+        ip saddr {vip} tcp sport 3260 @ih,2,6 {{ 0x21, 0x25 }} add @resumed {{ ip daddr }}
+        ip saddr {vip} tcp sport 3260 @ih,2,6 0x23 add @logins {{ ip daddr }}
     }}
 }}
 """

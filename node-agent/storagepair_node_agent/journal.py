@@ -1,7 +1,18 @@
 """The failover journal of the host: lines that the resource script appended, made into incidents.
 
 A line is `1 INCIDENT BOOT MONOTONIC WALL VERB PHASE [KEY=VALUE...]` (hundredths of a second since boot; microseconds
-since 1970). A power cut may have torn any line: what does not parse is passed over.
+since 1970). A power cut may have torn any line: what does not parse is passed over, and so is a fact that makes no
+sense: one bad line must not keep the others from being told.
+
+Of a start (WALL stands for microseconds since 1970):
+    begin, promoted, mounted, targets, vip, open, end ok    its own steps
+    past last=NODE released=WALL|-       who served before, and when its port fell silent, if it released the service
+    cause name=CAUSE [request=NAMESPACE/NAME] [asked=WALL]  the word that the releasing node left
+    lost dead=SECONDS deadtime=SECONDS   it was declared dead
+    peer phase=NAME at=WALL              the releasing node's steps: asked, silent, vip-off, targets-off, unmounted
+    answered last=WALL                   the last answer to an initiator that left the releasing node
+    first-login at=WALL, resumed at=WALL the first login here, and the first answer after it
+    closed                               nothing more is to come
 """
 
 from __future__ import annotations
@@ -12,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 
-from storagepair_crds.views import Incident, Phase
+from storagepair_crds.views import Incident, Pause, Phase
 
 from storagepair_node_agent.actions import Action, WriteFile
 from storagepair_node_agent.host import Host
@@ -20,14 +31,20 @@ from storagepair_node_agent.hostfiles import STATE
 
 JOURNAL = f"{STATE}/journal.log"
 DELIVERED = f"{STATE}/delivered"
-SETTLE_SECONDS = 60  # so long may the script look for the cause after the service is up
+SETTLE_SECONDS = 180  # so long may the script look for the cause, and wait for initiators, after the service is up
 
 _LINE = re.compile(
     r"1 (?P<incident>\d+-\S+) (?P<boot>\S+) (?P<mono>\d{1,15}) (?P<wall>\d{1,17})"
     r" (?P<verb>start|stop) (?P<phase>[a-z-]+)(?P<facts>( \S+)*)"
 )
 _NUMBER = re.compile(r"[0-9]{1,17}")
-_OWN_PHASES = ("begin", "promoted", "mounted", "targets", "vip", "open")
+_REQUEST = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_PHASE = re.compile(r"[a-z-]{1,63}")
+_CAUSES = (
+    *("Planned", "NodeLost", "ServiceNetworkLost", "HeartbeatStopped", "ResourceFailed", "OperatorError", "Unknown"),
+)
+_PEER_PHASES = ("asked", "silent", "vip-off", "targets-off", "unmounted")
+_OWN_PHASES = ("promoted", "mounted", "targets", "vip", "open", "first-login")
 
 
 @dataclass(frozen=True)
@@ -122,8 +139,11 @@ def _incident(run: tuple[Entry, ...], now_seconds: float) -> Incident | None:
         return None
     if "closed" not in phases and now_seconds * 1_000_000 - end.wall < SETTLE_SECONDS * 1_000_000:
         return None
-    cause, started = _cause(first, past, phases.get("lost"))
+    cause, started = _cause(phases), _started(phases)
     ended = max((phases.get("open") or end).wall, started)
+    word = phases.get("cause")
+    request = word.facts.get("request", "") if word is not None else ""
+    request = request if _REQUEST.fullmatch(request) else ""
     return Incident(
         id=first.incident,
         cause=cause,
@@ -132,19 +152,61 @@ def _incident(run: tuple[Entry, ...], now_seconds: float) -> Incident | None:
         start_time=_rfc3339(started),
         end_time=_rfc3339(ended),
         milliseconds=(ended - started) // 1000,
-        phases=_phases(run, started, cause),
+        request=request,
+        message=_message(cause, came_from, request, phases.get("lost")),
+        pause=_pause(phases),
+        phases=_phases(run, started, clean=_number(past, "released") is not None),
     )
 
 
-def _cause(first: Entry, past: Entry, lost: Entry | None) -> tuple[str, int]:
-    """Why, and since when (microseconds): never later than our beginning, whatever the other host's clock says."""
-    released = _number(past, "released")
-    if released is not None:
-        return "Planned", min(released, first.wall)
-    dead, deadtime = (_number(lost, "dead"), _number(lost, "deadtime")) if lost is not None else (None, None)
-    if dead is not None and deadtime is not None:
-        return "NodeLost", max(0, min((dead - deadtime) * 1_000_000, first.wall))
-    return "Unknown", first.wall
+def _cause(phases: dict[str, Entry]) -> str:
+    """The releasing node's own word, if it left one; else what can be told from how it went."""
+    word = phases["cause"].facts.get("name", "") if "cause" in phases else ""
+    if word in _CAUSES:
+        return word
+    if _number(phases["past"], "released") is not None:
+        return "Planned"  # scripts before there was a word released on request only
+    return "NodeLost" if _lost(phases.get("lost")) is not None else "Unknown"
+
+
+def _started(phases: dict[str, Entry]) -> int:
+    """Since when nobody served (microseconds): never later than our beginning, whatever the other host's clock says."""
+    began = phases["begin"].wall
+    released, lost = _number(phases["past"], "released"), _lost(phases.get("lost"))
+    return min(began, next((moment for moment in (released, lost) if moment is not None), began))
+
+
+def _lost(entry: Entry | None) -> int | None:
+    """When a node was last heard of that was declared dead."""
+    dead, deadtime = (_number(entry, "dead"), _number(entry, "deadtime")) if entry is not None else (None, None)
+    return max(0, dead - deadtime) * 1_000_000 if dead is not None and deadtime is not None else None
+
+
+def _message(cause: str, node: str, request: str, lost: Entry | None) -> str:
+    """Why, in one sentence."""
+    deadtime = _number(lost, "deadtime") if lost is not None else None
+    silence = f" for {deadtime} s" if deadtime is not None else ""
+    return {
+        "Planned": f"Switchover {request} asked for it." if request else f"{node} was asked to release the service.",
+        "NodeLost": f"Nothing was heard of {node}{silence}: it was declared dead.",
+        "ServiceNetworkLost": f"{node} reached fewer of the ping addresses than its peer and released the service.",
+        "HeartbeatStopped": f"Heartbeat ended on {node}, which released the service.",
+        "ResourceFailed": f"A part of the service failed on {node}, which released it.",
+        "OperatorError": f"A part of the service was stopped or taken away by hand on {node}.",
+        "Unknown": f"Neither a word of {node} nor its death is known.",
+    }[cause]
+
+
+def _pause(phases: dict[str, Entry]) -> Pause | None:
+    last = _number(phases["answered"], "last") if "answered" in phases else None
+    first = _number(phases["resumed"], "at") if "resumed" in phases else None
+    if last is None and first is None:
+        return None
+    return Pause(
+        last_completed_time=_rfc3339(last) if last is not None else "",
+        first_completed_time=_rfc3339(first) if first is not None else "",
+        milliseconds=(first - last) // 1000 if last is not None and first is not None and first >= last else None,
+    )
 
 
 def _number(entry: Entry, fact: str) -> int | None:
@@ -153,16 +215,28 @@ def _number(entry: Entry, fact: str) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def _phases(run: tuple[Entry, ...], started: int, cause: str) -> tuple[Phase, ...]:
+def _phases(run: tuple[Entry, ...], started: int, *, clean: bool) -> tuple[Phase, ...]:
     """The steps of the move in milliseconds since its start: what the releasing node did, then what this one did."""
-    at: list[tuple[int, str]] = [(started, "silent")] if cause == "Planned" else []
-    at += [
-        (done, entry.facts["phase"])
-        for entry in run
-        if entry.phase == "peer" and entry.facts.get("phase") and (done := _number(entry, "at")) is not None
-    ]
-    at += [(entry.wall, entry.phase) for entry in run if entry.phase in _OWN_PHASES]
-    return tuple(Phase(name=name, milliseconds=max(0, (wall - started) // 1000)) for wall, name in at)
+    at: dict[str, int] = {"silent": started} if clean else {}
+    for entry in run:
+        name, done = entry.facts.get("phase", ""), _number(entry, "at")
+        if entry.phase == "peer" and _PHASE.fullmatch(name) and done is not None:
+            at[name] = done
+        elif entry.phase == "cause" and (asked := _number(entry, "asked")) is not None:
+            at.setdefault("asked", asked)
+        elif entry.phase == "first-login" and done is not None:
+            at["first-login"] = done
+        elif entry.phase in _OWN_PHASES:
+            at[entry.phase] = entry.wall
+    others = [name for name in at if name not in _PEER_PHASES and name not in _OWN_PHASES]  # of another version
+    order = [name for name in (*_PEER_PHASES, *others, *_OWN_PHASES) if name in at]
+    return tuple(Phase(name=name, milliseconds=_since(started, at[name], name)) for name in order)
+
+
+def _since(started: int, moment: int, name: str) -> int:
+    """Only the request may lie before the start; for the others it would be the clocks' difference."""
+    passed = (moment - started) // 1000
+    return passed if name == "asked" else max(0, passed)
 
 
 def _rfc3339(microseconds: int) -> str:

@@ -30,6 +30,7 @@ from storagepair_node_agent.wakeups import Wakeups
 _SETTLE_SECONDS = 0.3
 _GAP_SECONDS = 1.0
 _FIRST_ANSWER_SECONDS = 10.0
+_REPORT_SECONDS = 2.0  # a report that is older than this is renewed before more is done
 _BACKOFF_SECONDS = 1.0
 _BACKOFF_LIMIT_SECONDS = 30.0
 
@@ -130,9 +131,11 @@ class Loop:
         self._authkey: str | None = None
         self._authkey_for: object = None  # the document that it was read for
         self._authkey_again = 0.0
+        self._delivered: tuple[str, ...] = ()
         self._last: Pass | None = None
         self._said = ""
         self._delivery = _Delivery()
+        self._reported = 0.0  # when the status was last looked at for a difference (monotonic)
 
     def turn(self) -> None:
         """Take the newest document, run a cycle, say what there is to say, deliver the status."""
@@ -140,10 +143,29 @@ class Loop:
         if self._desired is None:
             self._say(f"there is no good StorageNode {self._node} yet, nothing is done", done=False)
         else:
-            self._last = self._cycle.run(self._with_authkey(self._desired), self._clock_offset())
+            self._delivered = self._remembered(self._desired)
+            self._last = self._cycle.run(self._with_authkey(self._desired), self._clock_offset(), self._go_on)
             self._say(self._last.sentence(self._node), done=bool(self._last.done))
-            self._remember_delivered(self._desired)
         self._deliver()
+
+    def _go_on(self, so_far: Pass) -> bool:
+        """Between actions: what takes long is told meanwhile, and a newer document is not kept waiting for the rest.
+
+        A machine that is Ready stays so in its status while a change is carried out that takes a moment only.
+        """
+        self._last = so_far
+        if not self._told_ready() or time.monotonic() - self._reported > _REPORT_SECONDS:
+            self._deliver()
+        latest = self._follower.latest
+        return not so_far.done or latest is None or self._taken == _spec_version(latest)
+
+    def _told_ready(self) -> bool:
+        document = self._follower.latest or {}
+        try:
+            status = views.view(views.NodeStatus, document.get("status") or {})
+        except ValueError:
+            return False
+        return any(c.type == report.READY and c.status == "True" for c in status.conditions)
 
     def _kept(self) -> Desired | None:
         try:
@@ -188,12 +210,17 @@ class Loop:
         except ApiError as error:
             _log.warning("Heartbeat's key can't be read: %s", error)
 
-    def _remember_delivered(self, desired: Desired) -> None:
+    def _remembered(self, desired: Desired) -> tuple[str, ...]:
+        """The incidents that the operator has recorded. Only what is noted on the host may leave the status: the record
+        may be trimmed once it does."""
+        delivered = desired.spec.delivered_incidents
         try:
-            for action in journal.remember(self._host, desired.spec.delivered_incidents):
+            for action in journal.remember(self._host, delivered):
                 apply(self._host, action)
         except (StepFailed, OSError) as error:
             _log.warning("%s", error)
+            return ()
+        return delivered
 
     def _clock_offset(self) -> float | None:
         """Asked again before a bad one is believed: a machine that was paused has an old answer."""
@@ -215,6 +242,7 @@ class Loop:
         document = self._follower.latest
         if document is None or not self._delivery.due():
             return
+        self._reported = time.monotonic()
         stands = document.get("status") or {}
         try:
             previous = views.view(views.NodeStatus, stands)
@@ -240,7 +268,7 @@ class Loop:
                 self._desired,
                 self._last.snapshot,
                 self._last.verdicts,
-                journal.undelivered(self._host, self._desired.spec.delivered_incidents, time.time()),
+                journal.undelivered(self._host, self._delivered, time.time()),
                 previous,
                 now=now,
                 agent_version=self._agent_version,

@@ -13,6 +13,7 @@ from storagepair_crds import views
 from storagepair_node_agent import convergence
 from storagepair_node_agent.actions import Verdict
 from storagepair_node_agent.snapshot import Desired, DrbdFacts, HostSnapshot, LunFacts, NetworkFacts, ServiceFacts
+from storagepair_node_agent.subsystems import switchover
 
 READY = "Ready"
 _USED_STEP = 5
@@ -53,6 +54,7 @@ def status(
         targets=_targets(snapshot.service) if snapshot.service else (),
         luns=_luns(desired, snapshot.service) if snapshot.service else (),
         incidents=tuple(incidents),
+        switchover=switchover.outcome(snapshot.switchover) if snapshot.switchover else previous.switchover,
         unmanaged=tuple(sorted(convergence.unmanaged(desired, snapshot.service))) if snapshot.service else (),
     )
 

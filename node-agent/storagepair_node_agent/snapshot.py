@@ -129,6 +129,7 @@ class HeartbeatFacts:
     units: frozenset[str] = frozenset()  # those of our units, tgt and heartbeat that are enabled at boot
     config_pending: bool = False  # Heartbeat runs with another ha.cf than the one on disk
     starting: bool = False  # not running, but systemd says that its unit is up: it has only just been started
+    guardian: bool = True  # it runs
     ipfail: str = ""  # where this host has it, "" if nowhere
     tgt_config_iqns: tuple[str, ...] = ()  # our IQNs that tgt's own configuration loads at boot, with the file's name
 
@@ -222,6 +223,19 @@ class ServiceFacts:
 
 
 @dataclass(frozen=True)
+class SwitchoverFacts:
+    """The last Switchover that this host began to carry out, as it is kept there."""
+
+    name: str = ""  # "namespace/name"; "" when there was none
+    uid: str = ""
+    to: str = ""
+    since: int = 0  # seconds since 1970
+    exit_code: int | None = None  # of the host's script; None when nobody saw its end
+    said: str = ""  # its last line: a reason and a message
+    now: float = field(default=0.0, compare=False)  # the host's clock at this look, seconds since 1970
+
+
+@dataclass(frozen=True)
 class HostSnapshot:
     """One look at the host."""
 
@@ -231,6 +245,7 @@ class HostSnapshot:
     filesystem: FilesystemFacts | None
     heartbeat: HeartbeatFacts | None
     service: ServiceFacts | None
+    switchover: SwitchoverFacts | None = None
 
     @property
     def active(self) -> bool:

@@ -15,6 +15,7 @@ from storagepair_crds.views import (
     StorageNode,
     StoragePair,
     Struct,
+    Switchover,
 )
 
 
@@ -60,6 +61,7 @@ LUNS = Kind("luns", LUN)
 ACLS = Kind("initiatoracls", InitiatorACL)
 NODES = Kind("storagenodes", StorageNode, namespaced=False)
 FAILOVERS = Kind("failovers", Failover)
-KINDS = (PAIRS, LUNS, ACLS, NODES, FAILOVERS)
+SWITCHOVERS = Kind("switchovers", Switchover)
+KINDS = (PAIRS, LUNS, ACLS, NODES, FAILOVERS, SWITCHOVERS)
 
-__all__ = ["ACLS", "FAILOVERS", "GROUP", "KINDS", "LUNS", "NODES", "PAIRS", "VERSION", "Kind", "PairKey"]
+__all__ = ["ACLS", "FAILOVERS", "GROUP", "KINDS", "LUNS", "NODES", "PAIRS", "SWITCHOVERS", "VERSION", "Kind", "PairKey"]

@@ -60,3 +60,24 @@ DELETING = _reason("Deleting", "It is being taken off the host.")
 # Events
 FAILOVER = _reason("Failover", "The service moved because a machine or its service was lost.")
 SWITCHOVER = _reason("Switchover", "The service moved as asked.")
+
+# Switchover
+PENDING = _reason("Pending", "Nobody has looked at the request yet.")
+RUNNING = _reason("Running", "The host that serves is asked to hand the service over.")
+MOVED = _reason("Moved", "The service is up at the node that was asked for.")
+NODE_NOT_IN_PAIR = _reason("NodeNotInPair", "The node that shall serve is none of the pair's.")
+TOO_LATE = _reason("TooLate", "The request's notAfter is over.")
+ALREADY_CARRIED_OUT = _reason(
+    "AlreadyCarriedOut", "A request of that name was carried out before; this one is a replay."
+)
+MOVE_IN_PROGRESS = _reason("MoveInProgress", "Another Switchover of the pair is under way.")
+NOT_ACTIVE = _reason("NotActive", "The node that must serve for the request to hold does not.")
+ALREADY_ACTIVE = _reason("AlreadyActive", "The node that shall serve does so already.")
+PEER_NOT_SEEN = _reason("PeerNotSeen", "The two Heartbeats do not see each other as ready.")
+NOT_CONNECTED = _reason("NotConnected", "The mirror's two halves are not connected.")
+LINK_DOWN = _reason("LinkDown", "A bond of one of the machines, or a path of Heartbeat's, has lost a link.")
+NO_OUTCOME = _reason("NoOutcome", "The host that was asked did not say in time what came of it.")
+SWITCHOVER_STARTED = _reason("SwitchoverStarted", "A Switchover was found good, and the host is asked.")
+SWITCHOVER_SUCCEEDED = _reason("SwitchoverSucceeded", "A Switchover has ended as asked.")
+SWITCHOVER_REFUSED = _reason("SwitchoverRefused", "A Switchover was refused; nothing was changed.")
+SWITCHOVER_FAILED = _reason("SwitchoverFailed", "A Switchover was begun and did not end as asked.")

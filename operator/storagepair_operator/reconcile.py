@@ -21,6 +21,9 @@ from storagepair_operator.writer import MayNotWrite, Writer
 
 log = logging.getLogger(__name__)
 
+_WAKE_LATER_SECONDS = 0.1
+"""A date is over once it is past: woken at its very moment a pair would be looked at twice."""
+
 
 class Reconciler:
     """Brings pairs to what is declared, one at a time each, for ever."""
@@ -111,10 +114,13 @@ class Reconciler:
             log.error("%s can't be read and is left alone", key)
             return
         intents = await guard.judge(self._cluster, snapshot)
-        planned = plan(snapshot, intents, self._settings.secrets_namespace)
-        summary = summarize(snapshot, planned, datetime.now(UTC))
+        now = datetime.now(UTC)
+        planned = plan(snapshot, intents, self._settings.secrets_namespace, now)
+        summary = summarize(snapshot, planned, now)
         self._note_refusal(key, refused=planned.pair is not None and not planned.pair.accepted)
         done = await self._writer.carry_out(snapshot, planned, summary)
+        if planned.wake is not None:
+            self._queue.add(key, max(0.0, (planned.wake - datetime.now(UTC)).total_seconds()) + _WAKE_LATER_SECONDS)
         self._tell(key, summary.sentence, done)
         if snapshot.pair is None and not snapshot.things:
             self._sentences.pop(key, None)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from storagepair_crds.views import LUN, Failover, InitiatorACL, StorageNode, StoragePair
+from storagepair_crds.views import LUN, Failover, InitiatorACL, StorageNode, StoragePair, Switchover
 
 from storagepair_operator.kinds import PairKey
 
 FINALIZER = "storagepair.dev/host"
 
-Declared = TypeVar("Declared", LUN, InitiatorACL)
+Declared = TypeVar("Declared", LUN, InitiatorACL, Switchover)
 
 
 class Intent(StrEnum):
@@ -40,6 +40,7 @@ class Snapshot:
     luns: tuple[LUN, ...] = ()
     acls: tuple[InitiatorACL, ...] = ()
     failovers: tuple[Failover, ...] = ()
+    switchovers: tuple[Switchover, ...] = ()
     # the pair itself and all whose claims decide about its own (more than those change nothing); None where unreadable
     pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)
     nodes: Mapping[str, Observed] = field(default_factory=dict)  # the StorageNodes of all these

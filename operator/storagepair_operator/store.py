@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 from storagepair_crds.views import LUN as LUNView
-from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, view
+from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, Switchover, view
 
 from storagepair_operator.claimindex import ClaimIndex
-from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, Kind, PairKey
+from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind, PairKey
 from storagepair_operator.snapshot import Observed, Snapshot, by_age, owner
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Entry:
     def keys(self) -> tuple[PairKey, ...]:
         """The pair that it concerns."""
         value = self.value
-        if isinstance(value, LUNView | InitiatorACL | Failover):
+        if isinstance(value, LUNView | InitiatorACL | Failover | Switchover):
             return (PairKey(self.namespace, value.spec.pair_ref.name),)
         if isinstance(value, StorageNode):
             return (owner(value),)
@@ -117,7 +117,7 @@ class Store:
         """An immutable picture of what concerns one pair: its own, and the other pairs that claim what it claims."""
         rivals = self._claims.rivals(key)
         pairs = {k: e.value for k in rivals for e in _latest(self._of(PAIRS, k))}
-        mine = [entry for kind in (LUNS, ACLS, FAILOVERS) for entry in self._of(kind, key)]
+        mine = [entry for kind in (LUNS, ACLS, FAILOVERS, SWITCHOVERS) for entry in self._of(kind, key)]
         pair = pairs.get(key)
         return Snapshot(
             key=key,
@@ -125,6 +125,7 @@ class Store:
             luns=tuple(by_age(e.value for e in mine if isinstance(e.value, LUNView))),
             acls=tuple(by_age(e.value for e in mine if isinstance(e.value, InitiatorACL))),
             failovers=tuple(e.value for e in mine if isinstance(e.value, Failover)),
+            switchovers=tuple(by_age(e.value for e in mine if isinstance(e.value, Switchover))),
             nodes={
                 e.name: Observed(e.value, e.reported)
                 for e in _latest(self._entries[NODES][uid] for uid in self._claims.nodes(rivals))

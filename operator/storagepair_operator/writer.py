@@ -19,11 +19,13 @@ from storagepair_crds.views import (
     Metadata,
     NodeSpec,
     Struct,
+    Switchover,
+    SwitchoverStatus,
     document,
 )
 
 from storagepair_operator.cluster import CONFLICT, NOT_FOUND, ApiError, Cluster
-from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, Kind
+from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind
 from storagepair_operator.plan.model import Plan
 from storagepair_operator.snapshot import FINALIZER, Observed, Snapshot
 from storagepair_operator.store import Store
@@ -81,6 +83,8 @@ class Writer:
         if not errors:  # the event of a move comes before its record, which is what says that it was told
             for failover in summary.failovers:
                 await self._try(errors, self._failover(failover, done))
+            for failover in summary.trim:
+                await self._try(errors, self._trim(failover, done))
             await self._statuses(snapshot, summary, released, errors, done)
         if errors:
             raise errors[0]
@@ -107,13 +111,18 @@ class Writer:
         self, snapshot: Snapshot, summary: Summary, gone: set[str], errors: list[ApiError], done: list[str]
     ) -> None:
         pair = snapshot.pair
+        for request in snapshot.switchovers:
+            if request.metadata.name in summary.switchovers:
+                status = summary.switchovers[request.metadata.name]
+                await self._try(errors, self._switchover(request, status, done))
         if pair is not None and summary.pair is not None:
             await self._try(errors, self._status(PAIRS, pair.metadata, pair.status, summary.pair, done))
         for thing in snapshot.things:
             if thing.metadata.uid not in gone:
                 kind, told = (LUNS, summary.luns) if isinstance(thing, LUN) else (ACLS, summary.acls)
-                status = told[thing.metadata.name]
-                await self._try(errors, self._status(kind, thing.metadata, thing.status, status, done))
+                await self._try(
+                    errors, self._status(kind, thing.metadata, thing.status, told[thing.metadata.name], done)
+                )
 
     async def _finalizers(self, thing: LUN | InitiatorACL, *, hold: bool, done: list[str]) -> None:
         metadata = thing.metadata
@@ -168,6 +177,23 @@ class Writer:
             self._wrote(FAILOVERS.name, "create", failover.metadata.name, done)
             self._learn(FAILOVERS, answer)
 
+    async def _trim(self, failover: Failover, done: list[str]) -> None:
+        """Of that very object: one of the same name that was made since is another record."""
+        about = failover.metadata
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": about.uid}}
+        try:
+            answer = await self._cluster.call("DELETE", FAILOVERS.path(about.namespace, about.name), body)
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            return
+        self._wrote(FAILOVERS.name, "delete", about.name, done)
+        left = msgspec.json.decode(answer)
+        if left.get("kind") == FAILOVERS.name:  # somebody's finalizer holds it
+            self._store.put(FAILOVERS, left)
+        else:
+            self._store.deleted(FAILOVERS, about.uid)
+
     async def _event(self, event: Event, done: list[str]) -> None:
         if event.name in self._told:
             return
@@ -206,6 +232,19 @@ class Writer:
             {"op": "add", "path": "/status", "value": document(new)},
         ]
         await self._patch(kind, "status", about, f"{about.name} ({_difference(old, new)})", patch, done)
+
+    async def _switchover(self, request: Switchover, status: SwitchoverStatus, done: list[str]) -> None:
+        """Here the resourceVersion counts: a phase is a decision, made once, from what is on record."""
+        about = request.metadata
+        if request.status == status:
+            return
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": about.uid},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": about.resource_version},
+            {"op": "add", "path": "/status", "value": document(status)},
+        ]
+        name = f"{about.name} ({_difference(request.status, status)})"
+        await self._patch(SWITCHOVERS, "status", about, name, patch, done)
 
     async def _patch(self, kind: Kind, what: str, about: Metadata, name: str, patch: object, done: list[str]) -> None:
         path = kind.path(about.namespace, about.name, "status" if what == "status" else "")

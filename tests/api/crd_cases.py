@@ -17,8 +17,11 @@ DOCUMENTS = {
     **SAMPLES,
     "StorageNode": yaml.safe_load((Path(__file__).parent / "storagenode.yaml").read_text()),
     "Failover": yaml.safe_load((Path(__file__).parent / "failover.yaml").read_text()),
+    "Switchover": yaml.safe_load((Path(__file__).parent / "switchover.yaml").read_text()),
 }
 PAIR, LUN, ACL, SNODE = "StoragePair", "LUN", "InitiatorACL", "StorageNode"
+RECORD, MOVE = "Failover", "Switchover"
+NODE_MOVE = {"name": "default/to-node2", "uid": "0b5e1a9c-1", "to": "node2"}
 
 Change = tuple[str, Any]  # a path such as `spec.nodes.0.disk` and what to put there; ... takes it away
 
@@ -185,6 +188,29 @@ REFUSED: list[tuple[str, list[Change], str, str]] = [
         "must be at least three times keepaliveSeconds",
     ),
     (SNODE, [("spec.filesystem.mountPath", "/storage/..")], "spec.filesystem.mountPath", "should match"),
+    # what goes into an argument list and into lines of words on the host
+    (SNODE, [("spec.switchover", {**NODE_MOVE, "uid": "a b"})], "spec.switchover.uid", "should match"),
+    (SNODE, [("spec.switchover", {**NODE_MOVE, "name": "to-node2"})], "spec.switchover.name", "should match"),
+    (SNODE, [("spec.switchover", {**NODE_MOVE, "to": "-n"})], "spec.switchover.to", "should match"),
+    (SNODE, [("spec.switchover", {**NODE_MOVE, "notAfter": "soon"})], "spec.switchover.notAfter", "should match"),
+    # the history
+    (PAIR, [("spec.failoverHistoryLimit", 0)], "spec.failoverHistoryLimit", "greater than or equal to 1"),
+    (PAIR, [("spec.failoverHistoryLimit", 1001)], "spec.failoverHistoryLimit", "less than or equal to 1000"),
+    (RECORD, [("spec.cause", "Chance")], "spec.cause", '"ServiceNetworkLost", "HeartbeatStopped", "ResourceFailed"'),
+    (RECORD, [("spec.request", "to-node2")], "spec.request", "should match"),
+    (RECORD, [("spec.pause.milliseconds", -1)], "spec.pause.milliseconds", "greater than or equal to 0"),
+    # Switchover
+    (MOVE, [("metadata.name", "to.node2")], "metadata.name", "should match"),
+    (MOVE, [("metadata.name", "a" * 64)], "metadata.name", "Too long: may not be more than 63 bytes"),
+    (MOVE, [("spec.pairRef", ...)], "spec.pairRef", "Required value"),
+    (MOVE, [("spec.to", ...)], "spec.to", "Required value"),
+    (MOVE, [("spec.to", "")], "spec.to", "should be at least 1 chars long"),
+    (MOVE, [("spec.to", "Node2")], "spec.to", "should match"),
+    (MOVE, [("spec.from", "node2")], "spec.from", "is the node that the service shall move to"),
+    (MOVE, [("spec.notAfter", "tomorrow")], "spec.notAfter", "should match"),
+    (MOVE, [("spec.notAfter", "2026-02-30T12:00:00Z")], "spec.notAfter", "must be of type date-time"),
+    (MOVE, [("spec.notAfter", "2026-02-03 12:00:00Z")], "spec.notAfter", "should match"),
+    (MOVE, [("spec.reason", "a" * 257)], "spec.reason", "may not be more than 256 bytes"),
 ]
 
 ACCEPTED: list[tuple[str, list[Change]]] = [
@@ -209,6 +235,14 @@ ACCEPTED: list[tuple[str, list[Change]]] = [
     (LUN, [("spec.size", "67108864"), ("metadata.name", "0" * 63)]),
     (ACL, [("spec.addresses", ["10.10.26.7", "128.0.0.0/1", "10.10.26.8/32"])]),
     (SNODE, [("metadata.name", "node1.example.org"), ("spec.service", "Run")]),
+    (SNODE, [("spec.switchover", NODE_MOVE)]),
+    (SNODE, [("spec.switchover", {**NODE_MOVE, "notAfter": "2026-01-31T22:30:00Z"})]),
+    (PAIR, [("spec.failoverHistoryLimit", 1)]),
+    (PAIR, [("spec.failoverHistoryLimit", 1000)]),
+    (RECORD, [("spec.cause", "OperatorError"), ("spec.request", "default/to-node2"), ("spec.pause", {})]),
+    (RECORD, [("spec.phases.0", {"name": "asked", "milliseconds": -1200})]),
+    (MOVE, [("spec.from", ...), ("spec.notAfter", ...), ("spec.reason", ...)]),
+    (MOVE, [("spec.notAfter", "2026-01-31T22:30:00.123456+01:00"), ("spec.to", "node2.example.org")]),
 ]
 
 # ------------------------------------------------------------------------------------------ changes of what is there
@@ -291,7 +325,10 @@ FIXED: list[tuple[str, list[Change], list[Change], str, str]] = [
     (LUN, [], [("spec.writePolicy", "WriteBack")], "spec.writePolicy", "changing it on a served LUN comes later"),
     (ACL, [], [("spec.pairRef.name", "other")], "spec.pairRef", "create one for the other pair"),
     (ACL, [], [("spec.target", "second")], "spec.target", "create one for the other target"),
-    ("Failover", [], [("spec.milliseconds", 1)], "spec", "is a record of what happened and can't be changed"),
+    (RECORD, [], [("spec.milliseconds", 1)], "spec", "is a record of what happened and can't be changed"),
+    (MOVE, [], [("spec.to", "node3")], "spec", "is one request and can't be changed; create another one"),
+    (MOVE, [], [("spec.from", ...)], "spec", "is one request and can't be changed; create another one"),
+    (MOVE, [("spec.notAfter", ...)], [("spec.notAfter", "2026-01-31T22:30:00Z")], "spec", "can't be changed"),
     (SNODE, [("spec.service", "Run")], [("spec.service", "Prepare")], "spec.service", "never goes back to Prepare"),
     (SNODE, [("spec.service", "Run")], [("spec.service", ...)], "spec.service", "never goes back to Prepare"),
 ]
@@ -306,6 +343,8 @@ FREE: list[tuple[str, list[Change], list[Change]]] = [
     (LUN, [], [("spec.size", "65536Ki")]),
     (LUN, [("spec.number", 7)], [("spec.deletionPolicy", "Delete")]),
     (ACL, [], [("spec.addresses", ["10.10.26.7"])]),
+    (PAIR, [], [("spec.failoverHistoryLimit", 3)]),
+    (SNODE, [("spec.switchover", NODE_MOVE)], [("spec.switchover", ...)]),
     (SNODE, [], [("spec.service", "Run")]),
     (SNODE, [], [("spec.luns", ...), ("spec.targets.0.initiators.0.state", "Absent")]),
 ]

@@ -24,8 +24,11 @@ from lab.controlplane import ControlPlane
 from lab.kubectl import apply_crds, kubectl
 from lab.waiting import wait_for
 from storagepair_crds.views import (
+    BondMemberStatus,
+    BondStatus,
     Condition,
     FilesystemStatus,
+    HeartbeatLinkStatus,
     HeartbeatStatus,
     Incident,
     NodeLUNStatus,
@@ -33,6 +36,7 @@ from storagepair_crds.views import (
     NodeStatus,
     ReplicationStatus,
     ServiceStatus,
+    SwitchoverOutcome,
     document,
     view,
 )
@@ -221,7 +225,7 @@ class Pair:
 
     def versions(self) -> dict[str, str]:
         """The resourceVersions of all objects that the operator might write."""
-        paths = [self.path(plural) for plural in ("storagepairs", "luns", "initiatoracls", "failovers")]
+        paths = [self.path(plural) for plural in ("storagepairs", "luns", "initiatoracls", "failovers", "switchovers")]
         items = [item for path in paths for item in self.client.get(path)["items"]]
         items += [self.client.get(f"{API}/storagenodes/{name}") for name in self.nodes] + self.events()
         return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in items}
@@ -230,6 +234,17 @@ class Pair:
         """What the operator has written, by the API server's own log; refused requests and its lease aside."""
         writes = [write for write in self.plane.audit.writes(since) if write.user == USER]
         return [write for write in writes if write.status < 400 and write.resource != "leases"]
+
+
+def rest(pair: Pair) -> None:
+    """Until the operator has written what it had to."""
+
+    def nothing() -> bool:
+        mark = pair.plane.audit.mark()
+        time.sleep(1)
+        return not pair.written(mark)
+
+    wait_for(nothing, "the operator to come to rest", SOON)
 
 
 class Agents:
@@ -246,6 +261,13 @@ class Agents:
         self.silent: set[str] = set()
         self.incidents: dict[str, list[Incident]] = {name: [] for name in pair.nodes}
         self.conditions: dict[str, tuple[Condition, ...]] = {}
+        self.drops = True  # whether incidents that are recorded leave the statuses
+        self.moves = True  # whether the machines carry Switchovers out
+        self.carried_out: list[str] = []  # the UIDs of Switchovers, in their order
+        self.outcomes: dict[str, SwitchoverOutcome] = {}
+        self.down: set[tuple[str, str]] = set()  # machine and NIC
+        self.mirror: dict[str, Any] = {}  # what both say of the mirror, if it is not well
+        self.heard: dict[str, Any] = {}  # what both say of Heartbeat, if it is not well
         self.luns: dict[str, int] = {}
         self.initiators: set[str] = set()
         self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -281,6 +303,7 @@ class Agents:
     def _status(self, name: str, spec: NodeSpec, generation: int) -> NodeStatus:
         peer = next(other for other in self.pair.nodes if other != name)
         running, lonely = spec.service == "Run", peer in self.dead
+        self._move(name, spec)
         active = running and name == self.active
         if active:
             self._export(spec)
@@ -293,20 +316,46 @@ class Agents:
             connection="WFConnection" if lonely else "Connected",
             synced_percent=100,
         )
-        delivered = set(spec.delivered_incidents)
+        delivered = set(spec.delivered_incidents) if self.drops else set()
         self.incidents[name] = [each for each in self.incidents[name] if each.id not in delivered]
         conditions = self.conditions.get(name, (self.condition("Ready"), self.condition("Targets")))
         return NodeStatus(
             observed_generation=generation,
             agent_version="test",
             conditions=tuple(msgspec.structs.replace(each, observed_generation=generation) for each in conditions),
-            replication=mirror,
+            replication=msgspec.structs.replace(mirror, **self.mirror),
             filesystem=FilesystemStatus(state="Formatted", mounted=active),
-            heartbeat=HeartbeatStatus(running=running, peer="dead" if lonely else "active", authkeys=self._keys(spec)),
+            bonds=tuple(self._bond(name, bond.name, bond.members) for bond in spec.bonds),
+            heartbeat=msgspec.structs.replace(
+                HeartbeatStatus(
+                    running=running,
+                    peer="dead" if lonely else "active",
+                    authkeys=self._keys(spec),
+                    links=tuple(HeartbeatLinkStatus(name=link.device, state="up") for link in spec.heartbeat.links),
+                ),
+                **self.heard,
+            ),
             service=ServiceStatus(active=active, virtual_ip=active, port_open=active),
             luns=self._reported(spec) if active else (),
             incidents=tuple(self.incidents[name]),
+            switchover=self.outcomes.get(name),
         )
+
+    def _move(self, name: str, spec: NodeSpec) -> None:
+        """A Switchover is carried out once, by the machine that serves."""
+        wanted, last = spec.switchover, self.outcomes.get(name)
+        if wanted is None or not self.moves or (last is not None and last.uid == wanted.uid):
+            return
+        self.carried_out.append(wanted.uid)
+        told = SwitchoverOutcome(name=wanted.name, uid=wanted.uid, phase="Refused", reason="NotActive", message="no")
+        if name == self.active:
+            self.active = wanted.to
+            told = msgspec.structs.replace(told, phase="Succeeded", reason="Moved", message=f"{wanted.to} serves")
+        self.outcomes[name] = told
+
+    def _bond(self, machine: str, name: str, members: tuple[str, ...]) -> BondStatus:
+        links = (BondMemberStatus(name=nic, link="Down" if (machine, nic) in self.down else "Up") for nic in members)
+        return BondStatus(name=name, active_member=members[0], members=tuple(links))
 
     def _export(self, spec: NodeSpec) -> None:
         for lun in spec.luns:

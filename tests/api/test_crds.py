@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api.crd_cases import ACCEPTED, ACL, DOCUMENTS, FIXED, FREE, LUN, PAIR, REFUSED, SNODE, Change
+import yaml
+from api.crd_cases import ACCEPTED, ACL, DOCUMENTS, FIXED, FREE, LUN, MOVE, PAIR, REFUSED, SNODE, Change
 from lab.apiclient import ApiClient, ApiError
 from lab.controlplane import ControlPlane
 from lab.kubectl import apply_crds, kubectl
@@ -172,7 +173,7 @@ def test_every_rule_has_a_case(kind: str) -> None:
 
 
 def test_a_fresh_object_says_that_nobody_looked_at_it(api: ApiClient, there: Any) -> None:
-    for kind in (PAIR, LUN, ACL, SNODE):
+    for kind in (PAIR, LUN, ACL, SNODE, MOVE):
         made = there(kind)
         fresh = api.get(f"{collection(kind)}/{made['metadata']['name']}")
         assert fresh["status"]["observedGeneration"] == -1
@@ -236,9 +237,15 @@ COLUMNS: list[tuple[str, str, Any, str]] = [
     ),
     (
         "Failover",
-        "NAME PAIR CAUSE FROM TO MILLISECONDS START AGE",
+        "NAME PAIR CAUSE FROM TO MILLISECONDS PAUSE START AGE",
         None,
-        "vmstore NodeLost node1 node2 9211 2026-01-31T12:34:56.789012Z",
+        "vmstore NodeLost node1 node2 9211 3100 2026-01-31T12:34:56.789012Z",
+    ),
+    (
+        MOVE,
+        "NAME PAIR TO PHASE REASON AGE",
+        {"phase": "Succeeded", "reason": "Moved", "message": "all is well", "conditions": READY},
+        "vmstore node2 Succeeded Moved",
     ),
 ]
 
@@ -268,7 +275,22 @@ def test_names_for_short(control_plane: ControlPlane, there: Any) -> None:
     listed = kubectl(control_plane.admin_kubeconfig, *arguments)
     assert "storagepair.storagepair.dev/" in listed
     assert "lun.storagepair.dev/" in listed
-    kubectl(control_plane.admin_kubeconfig, "get", "sp,lun,iacl,snode,fo", f"--namespace={NAMESPACE}")
+    kubectl(control_plane.admin_kubeconfig, "get", "sp,lun,iacl,snode,fo,so", f"--namespace={NAMESPACE}")
+
+
+def test_a_generated_name_is_a_good_one(control_plane: ControlPlane, api: ApiClient) -> None:
+    """`kubectl create -f` is a step of a runbook: every time it makes another request."""
+    document = changed(DOCUMENTS[MOVE], ("metadata", {"generateName": "to-node2-"}))
+    arguments = ("create", "--filename=-", f"--namespace={NAMESPACE}", "--output=name")
+    made = {
+        kubectl(control_plane.admin_kubeconfig, *arguments, stdin=yaml.safe_dump(document)).strip() for _ in range(2)
+    }
+    assert len(made) == 2
+    for name in made:
+        assert name.startswith("switchover.storagepair.dev/to-node2-")
+        api.delete(f"{collection(MOVE)}/{name.partition('/')[2]}")
+    longest = changed(document, ("metadata.generateName", "a" * 200))
+    assert len(api.post(f"{collection(MOVE)}?dryRun=All", longest)["metadata"]["name"]) <= 63
 
 
 def test_select_by_pair(api: ApiClient, there: Any) -> None:

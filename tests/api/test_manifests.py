@@ -22,13 +22,16 @@ READ = "get list watch"
 GRANTED = [
     *(
         (OPERATOR, READ, OURS, kind, "")
-        for kind in ("storagepairs", "luns", "initiatoracls", "storagenodes", "failovers")
+        for kind in ("storagepairs", "luns", "initiatoracls", "storagenodes", "failovers", "switchovers")
     ),
-    *((OPERATOR, "patch update", OURS, f"{kind}/status", "") for kind in ("storagepairs", "luns", "initiatoracls")),
+    *(
+        (OPERATOR, "patch update", OURS, f"{kind}/status", "")
+        for kind in ("storagepairs", "luns", "initiatoracls", "switchovers")
+    ),
     (OPERATOR, "patch", OURS, "luns", ""),
     (OPERATOR, "patch", OURS, "initiatoracls", ""),
     (OPERATOR, "create update", OURS, "storagenodes", ""),
-    (OPERATOR, "create", OURS, "failovers", ""),
+    (OPERATOR, "create delete", OURS, "failovers", ""),
     (OPERATOR, "create patch", EVENTS, "events", ""),
     (OPERATOR, READ, "", "namespaces", ""),
     (OPERATOR, READ, CRDS, "customresourcedefinitions", ""),
@@ -45,7 +48,8 @@ REFUSED = [
     (OPERATOR, "create update delete", OURS, "initiatoracls", ""),
     (OPERATOR, "patch delete deletecollection", OURS, "storagenodes", ""),
     (OPERATOR, "patch update", OURS, "storagenodes/status", ""),
-    (OPERATOR, "patch update delete deletecollection", OURS, "failovers", ""),
+    (OPERATOR, "patch update deletecollection", OURS, "failovers", ""),
+    (OPERATOR, "create patch update delete deletecollection", OURS, "switchovers", ""),
     (OPERATOR, "list watch update delete", "", "secrets", SYSTEM),
     (OPERATOR, "get create", "", "secrets", "default"),
     (OPERATOR, "create", "coordination.k8s.io", "leases", "kube-system"),
@@ -54,6 +58,8 @@ REFUSED = [
     (AGENT, "create patch update delete", OURS, "storagenodes", ""),
     (AGENT, READ, OURS, "storagepairs", ""),
     (AGENT, "create", OURS, "failovers", ""),
+    (AGENT, f"{READ} create", OURS, "switchovers", ""),
+    (AGENT, "patch update", OURS, "switchovers/status", ""),
     (AGENT, "list watch create update", "", "secrets", SYSTEM),
     (AGENT, "get", "", "secrets", "default"),
     (AGENT, READ, "", "nodes", ""),

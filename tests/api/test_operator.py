@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import secrets
-import time
 from collections.abc import Iterator
 
 import pytest
-from api.operator_world import API, SOON, SYSTEM, Agents, Operator, Pair, prepare, running
+from api.operator_world import API, SOON, SYSTEM, Agents, Operator, Pair, prepare, rest, running
 from lab.apiclient import ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
@@ -57,17 +56,6 @@ def incident(pair: Pair, id_: str, cause: str = "NodeLost") -> Incident:
         end_time="2026-03-01T11:59:11.200001Z",
         milliseconds=11200,
     )
-
-
-def rest(pair: Pair) -> None:
-    """Until the operator has written what it had to."""
-
-    def nothing() -> bool:
-        mark = pair.plane.audit.mark()
-        time.sleep(1)
-        return not pair.written(mark)
-
-    wait_for(nothing, "the operator to come to rest", SOON)
 
 
 def stays(pair: Pair, seconds: float = QUIET_SECONDS) -> None:

@@ -12,12 +12,12 @@ from lab.audit import Write
 from lab.guest import Guest
 from lab.initiator import Initiator
 from lab.pair import SAMPLE, Pair
-from lab.stack import Stack
+from lab.stack import AUDIT_SECONDS, Stack
 from lab.waiting import WaitTimeout, wait_for
 
 ACTION_LOG = "/var/log/storagepair/actions.log"
-# the operator audits its view every 60 s and the agents look at their hosts every few: long enough to see both at work
-QUIET_SECONDS = 75
+# the operator audits its view every AUDIT_SECONDS and the agents look at their hosts every few: both are seen at work
+QUIET_SECONDS = AUDIT_SECONDS + 15
 POWER_CUTS = 3
 # not `default`, which nobody can delete
 NAMESPACE = "storage"

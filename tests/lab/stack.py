@@ -42,6 +42,8 @@ _MANIFESTS = _REPOSITORY / "manifests"
 _SOURCES = ("crds", "operator")
 _CONTROL_PLANE = "control-plane"
 _SETTINGS = "stack.json"
+# tests that watch for writes that should not come stay for more than one audit
+AUDIT_SECONDS = 20
 _OPERATOR = "operator"
 _AGENT_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io%2Fname%3Dstoragepair-node-agent"
 _POLL_SECONDS = 0.5
@@ -140,7 +142,7 @@ class Stack:
         # a fresh token: an earlier one may be older than a restored API server's memory of it
         self.plane.service_account_kubeconfig(NAMESPACE, "storagepair-operator", kubeconfig)
         argv = [sys.executable, "-m", "storagepair_operator.main", "run", f"--kubeconfig={kubeconfig}"]
-        argv.append(f"--health-port={self._operator_port}")
+        argv += [f"--health-port={self._operator_port}", f"--audit-seconds={AUDIT_SECONDS}"]
         # as it is in this checkout, whichever environment runs this
         environment = {"PYTHONPATH": ":".join(str(_REPOSITORY / folder) for folder in _SOURCES)}
         self.lab.keeper.spawn(_OPERATOR, argv, log=self.operator_log, env=environment)

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from storagepair_crds.views.base import Condition, Metadata, Struct
-from storagepair_crds.views.user import Filesystem, Phase
+from storagepair_crds.views.user import Filesystem, Pause, Phase
 
 # ------------------------------------------------------ StorageNode.spec (written by the operator)
 
@@ -93,6 +93,15 @@ class NodeLUN(Struct, frozen=True, kw_only=True):
     state: str = "Present"  # Present | Absent
 
 
+class NodeSwitchover(Struct, frozen=True, kw_only=True):
+    """The service shall be handed over, once. Only on the machine that serves, only while its Switchover is Running."""
+
+    name: str  # "namespace/name"
+    uid: str
+    to: str
+    not_after: str = ""  # RFC 3339; the move is not begun later
+
+
 class NodeSpec(Struct, frozen=True, kw_only=True):
     pair_ref: NodePairReference
     bonds: tuple[NodeBond, ...]
@@ -104,6 +113,7 @@ class NodeSpec(Struct, frozen=True, kw_only=True):
     luns: tuple[NodeLUN, ...] = ()
     service: str = "Prepare"  # Prepare: stop before Heartbeat | Run: configure and start Heartbeat. Never goes back
     delivered_incidents: tuple[str, ...] = ()  # recorded as Failover objects: the agent may drop them from its status
+    switchover: NodeSwitchover | None = None
 
 
 # ------------------------------------------------------ StorageNode.status (written by that node's agent)
@@ -208,7 +218,20 @@ class Incident(Struct, frozen=True, kw_only=True):
     start_time: str
     end_time: str
     milliseconds: int
+    request: str = ""  # as in FailoverSpec from here on
+    message: str = ""
+    pause: Pause | None = None
     phases: tuple[Phase, ...] = ()
+
+
+class SwitchoverOutcome(Struct, frozen=True, kw_only=True):
+    """The last Switchover that the machine was asked to carry out."""
+
+    name: str
+    uid: str
+    phase: str  # Running | Succeeded | Refused | Failed
+    reason: str = ""
+    message: str = ""
 
 
 class NodeStatus(Struct, frozen=True, kw_only=True):
@@ -224,6 +247,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     targets: tuple[TargetStatus, ...] = ()
     luns: tuple[NodeLUNStatus, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    switchover: SwitchoverOutcome | None = None
     unmanaged: tuple[str, ...] = ()  # what is exported on the host and named in no document
 
 

@@ -1,4 +1,4 @@
-"""What a user writes, and the operator's answers and records: StoragePair, LUN, InitiatorACL, Failover."""
+"""What a user writes, and the operator's answers and records: StoragePair, LUN, InitiatorACL, Switchover, Failover."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ class PairSpec(Struct, frozen=True, kw_only=True):
     virtual_ip: VirtualIP = msgspec.field(name="virtualIP")
     targets: tuple[PairTarget, ...]
     filesystem: Filesystem = Filesystem()
+    failover_history_limit: int = 50
 
 
 class PairNodeStatus(Struct, frozen=True, kw_only=True):
@@ -141,19 +142,55 @@ class InitiatorACL(Struct, frozen=True, kw_only=True):
     status: InitiatorACLStatus = InitiatorACLStatus()
 
 
+# ---------------------------------------------------------------------------- Switchover (written by the user)
+
+
+class SwitchoverSpec(Struct, frozen=True, kw_only=True):
+    pair_ref: PairReference
+    to: str
+    from_: str = msgspec.field(name="from", default="")
+    not_after: str = ""  # RFC 3339
+    reason: str = ""
+
+
+class SwitchoverStatus(Struct, frozen=True, kw_only=True):
+    observed_generation: int = -1
+    phase: str = "Pending"  # Pending | Running | Succeeded | Refused | Failed; the last three are final
+    reason: str = ""
+    message: str = ""
+    start_time: str = ""  # RFC 3339, when a host was asked; "" when none was
+    completion_time: str = ""
+    failover: str = ""  # the Failover that records the move
+    conditions: tuple[Condition, ...] = ()
+
+
+class Switchover(Struct, frozen=True, kw_only=True):
+    metadata: Metadata
+    spec: SwitchoverSpec
+    status: SwitchoverStatus = SwitchoverStatus()
+
+
 # ---------------------------------------------------------------------------- Failover (written by the operator)
 
 
 class Phase(Struct, frozen=True, kw_only=True):
-    """A step of a move: `name` as in the journal, `milliseconds` since the move's start."""
+    """A step of a move: `name` as in the journal, `milliseconds` since the move's start (less than 0: before it)."""
 
     name: str
     milliseconds: int
 
 
+class Pause(Struct, frozen=True, kw_only=True):
+    """The pause as initiators felt it. Times are RFC 3339 with microseconds, "" where no host could see it."""
+
+    last_completed_time: str = ""
+    first_completed_time: str = ""
+    milliseconds: int | None = None  # only where both are known
+
+
 class FailoverSpec(Struct, frozen=True, kw_only=True):
     pair_ref: PairReference
-    cause: str  # Planned | NodeLost | Unknown
+    cause: str  # Planned | NodeLost | ServiceNetworkLost | HeartbeatStopped | ResourceFailed | OperatorError | Unknown
     to: str
     from_: str = msgspec.field(name="from", default="")
     start_time: (
@@ -162,6 +199,9 @@ class FailoverSpec(Struct, frozen=True, kw_only=True):
     end_time: str  # the port was open again
     milliseconds: int
     incident: str  # the host's incident id
+    request: str = ""  # "namespace/name" of the Switchover that asked for it
+    message: str = ""  # why, in one sentence
+    pause: Pause | None = None
     phases: tuple[Phase, ...] = ()
 
 

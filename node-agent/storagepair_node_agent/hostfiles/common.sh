@@ -13,11 +13,13 @@ PORT_TABLE=/etc/storagepair/port.nft
 RUN=/run/storagepair
 KEEP=/var/lib/storagepair
 HA_LOG=/var/log/ha-log
+HA_PID=/run/heartbeat.pid
 PROC=/proc
 SYSFS=/sys/fs
 
 mono=0 base_mono=0 base_wall=0 boot=- incident=- verb=-
 state='' silent_at='' overdue='' why='' said='' watchdog=''
+answered='' vip_off_at='' cause='' request=- asked=- awaited=''
 
 # complain WORDS: for the caller's log
 complain() {
@@ -49,13 +51,13 @@ read_conf() {
 
 # What DRBD says of our device; everything empty when the resource is not up.
 drbd_state() {
-    connection='' role='' peer_role='' disk='' suspended=''
+    connection='' role='' peer_role='' disk='' peer_disk='' suspended=''
     [ -r "$PROC/drbd" ] || return 1
     while read -r number cs ro ds _ flags _; do
         [ "$number" = "$minor:" ] || continue
         connection=${cs#cs:}
         case $ro in ro:*/*) ro=${ro#ro:} role=${ro%%/*} peer_role=${ro#*/} ;; esac
-        case $ds in ds:*/*) ds=${ds#ds:} disk=${ds%%/*} ;; esac
+        case $ds in ds:*/*) ds=${ds#ds:} disk=${ds%%/*} peer_disk=${ds#*/} ;; esac
         case $flags in s*) suspended=yes ;; esac # its I/O waits for a fencing decision: touch nothing that reads or writes it
         return 0
     done <"$PROC/drbd"
@@ -160,15 +162,24 @@ port_is_open() {
 }
 
 # Close the port silently: packets to and from VIP:3260 are dropped, so neither FIN nor RST leaves. Idempotent. Where
-# somebody flushed the rule set, the table comes back, closed.
+# somebody flushed the rule set, the table comes back, closed. $RUN/said then lists when each initiator was last answered.
 close_port() {
-    run nft flush set inet storagepair open || run nft -f "$PORT_TABLE" || { why="port: $said"; return 1; }
+    run nft 'list set inet storagepair answered; flush set inet storagepair open' || run nft -f "$PORT_TABLE" ||
+        { why="port: $said"; return 1; }
     printf 'closed\n' >"$RUN/port"
 }
 
+# One transaction: the notes of who came back begin with the open port.
 open_port() {
-    run nft add element inet storagepair open "{ $vip }" ||
-        { run nft -f "$PORT_TABLE" && run nft add element inet storagepair open "{ $vip }"; } ||
-        { why="port: $said"; return 1; }
+    opening='flush set inet storagepair logins; flush set inet storagepair resumed'
+    opening="$opening; add element inet storagepair open { $vip }"
+    run nft "$opening" || { run nft -f "$PORT_TABLE" && run nft "$opening"; } || { why="port: $said"; return 1; }
     printf 'open\n' >"$RUN/port"
+}
+
+# Does Heartbeat run on this host? (Its own pid file: systemd's word proves nothing, and no fork.)
+heartbeat_runs() {
+    ha_pid=''
+    [ -r "$HA_PID" ] && read -r ha_pid <"$HA_PID"
+    [ -n "$ha_pid" ] && [ -d "$PROC/$ha_pid" ]
 }

@@ -9,6 +9,10 @@
 . /usr/lib/storagepair/common.sh
 # shellcheck source=targets.sh
 . /usr/lib/storagepair/targets.sh
+# shellcheck source=initiators.sh
+. /usr/lib/storagepair/initiators.sh
+# shellcheck source=story.sh
+. /usr/lib/storagepair/story.sh
 
 START_SECONDS=60
 PROMOTE_SECONDS=15
@@ -73,17 +77,6 @@ mount_storage() {
     run mount -t "$fstype" -o "$options" "$device" "$mount" || { why="mount: $said"; return 1; }
 }
 
-# Who served last, and did it release cleanly? Journaled at once, before the next power cut can take it away.
-read_past() {
-    last=- released_by=- released_at=-
-    [ -r "$folder/active" ] && read -r last <"$folder/active"
-    if [ -s "$folder/released" ]; then
-        read -r released_by released_at _ <"$folder/released"
-        [ "$released_by" = "$last" ] || released_at=-
-    fi
-    journal past "last=$last" "released=$released_at"
-}
-
 vip_is_here() {
     run ip -o -4 addr show dev "$bond" to "$vip" && [ -s "$RUN/said" ]
 }
@@ -139,14 +132,6 @@ demote() {
     done
 }
 
-# For the node that takes over: who released, when the port fell silent, and what this run has done so far.
-leave_marker() {
-    [ -d "$folder" ] || return 0
-    wall_now
-    { printf '%s %s %s %s\n' "$node" "$silent_at" "$mono" "$boot" && printf 'released %s\n' "$wall"; } \
-        2>/dev/null >"$folder/released" || true # the unmount makes it durable
-}
-
 # Everything away, in the reverse order. Used by stop, and by a start that failed.
 release() {
     close_port || return 1
@@ -154,9 +139,12 @@ release() {
         journal silent
         silent_at=$wall
         set_state "stopping $silent_at"
+        read_records "$RUN/said" answered # closing the port told when each initiator was last answered
+        answered=$newest
     fi
     drop_vip || return 1
     journal vip-off
+    vip_off_at=$wall
     drbd_state
     [ -z "$suspended" ] || { why="DRBD's I/O is suspended"; return 1; }
     remove_targets || return 1
@@ -211,56 +199,20 @@ start() {
     take_vip || give_up
     journal vip
     announce_vip
+    awaited=''
     if [ "$exported" -gt 0 ]; then
         open_port || give_up
         journal open
+        tickle_peers
     fi
     [ -d "$folder" ] || mkdir "$folder"
     printf '%s\n' "$node" 2>/dev/null >"$folder/active" || true
     set_state started
     journal end ok
     unbound
-    afterwards </dev/null >/dev/null 2>&1 9>&- &
+    # in braces: dash would keep the caller's output and our lock open beside a function's redirections
+    { afterwards; } </dev/null >/dev/null 2>&1 9>&- &
     exit 0
-}
-
-# The end of the story, outside the critical path: why the service came here, made durable.
-afterwards() {
-    if [ "$last" != - ] && [ "$last" != "$node" ]; then
-        if [ "$released_at" != - ]; then
-            peer_phases
-        else
-            peer_death
-        fi
-    fi
-    printf '' >"$folder/released"
-    journal closed
-    sync "$folder/active" "$folder/released" "$KEEP/journal.log"
-    size=$(stat -c %s "$KEEP/journal.log")
-    [ "${size:-0}" -lt 262144 ] || mv "$KEEP/journal.log" "$KEEP/journal.log.1"
-}
-
-# What the node that released had done, by its own clock.
-peer_phases() {
-    while read -r phase at _; do
-        [ "$phase" = "$last" ] || journal peer "phase=$phase" "at=$at"
-    done <"$folder/released"
-}
-
-# Heartbeat's last word about the peer's death, if it is about this takeover: within deadtime and a minute before it.
-peer_death() {
-    [ -r "$HA_LOG" ] || return 0
-    stamp=''
-    while read -r month day time line; do
-        case $line in *"WARN: node $last: is dead") stamp="$month $day $time" ;; esac
-    done <<END
-$(tail -n 400 "$HA_LOG")
-END
-    [ -n "$stamp" ] || return 0
-    died=$(date -d "$stamp" +%s) || return 0
-    age=$((base_wall / 1000000 - died))
-    [ "$age" -ge -2 ] && [ "$age" -le $((deadtime + 60)) ] || return 0
-    journal lost "dead=$died" "deadtime=$deadtime"
 }
 
 stop() {
@@ -272,8 +224,11 @@ stop() {
         starting | started | stopping) ;;
         *) [ "$role" = Primary ] || storage_held || exit 0 ;; # nothing of ours since the host booted
     esac
+    tried_before=''
+    [ "$state" != stopping ] || tried_before=yes
     set_state "stopping $silent_at"
     begin
+    why_released
     bound "$STOP_SECONDS"
     if release; then
         set_state stopped

@@ -15,10 +15,12 @@ from storagepair_node_agent.actions import Action, MakeDirectory, Outcome, Run, 
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.hostfiles import (
     AUTHKEYS,
+    GUARDIAN_UNIT,
     HA_CF,
     HARESOURCES,
     HEARTBEAT_UNIT,
     LIBRARY,
+    LOCK,
     MARK,
     PORT,
     PORT_TABLE,
@@ -33,10 +35,12 @@ from storagepair_node_agent.snapshot import Desired, HeartbeatFacts, HostSnapsho
 _PID_FILE = "/run/heartbeat.pid"
 _HA_LOG = "/var/log/ha-log"
 _IPFAIL = ("/usr/libexec/heartbeat/ipfail", "/usr/lib/heartbeat/ipfail", "/usr/lib64/heartbeat/ipfail")
+_GUARDIAN_READS = (hostfiles.SERVICE_CONF, hostfiles.GUARDIAN_UNIT_FILE)
 _TGT_CONF = "/etc/tgt/targets.conf"
 _TGT_CONF_FOLDER = "/etc/tgt/conf.d"
 _WANTED_AT_BOOT = "/etc/systemd/system/multi-user.target.wants"
-_UNITS = (PORT_UNIT, TGT_UNIT, HEARTBEAT_UNIT)
+_UNITS = (PORT_UNIT, TGT_UNIT, HEARTBEAT_UNIT, GUARDIAN_UNIT)
+_GUARDIAN_PIDS = f"/sys/fs/cgroup/system.slice/{GUARDIAN_UNIT}/cgroup.procs"
 _OURS_ALONE = (HA_CF, HARESOURCES, AUTHKEYS)  # files that a person may have written before us
 
 
@@ -62,6 +66,7 @@ def observe(host: Host, desired: Desired | None) -> HeartbeatFacts:
         config_pending=running and running_ha_cf is not None and running_ha_cf != host.read(HA_CF),
         starting=not running and _unit_is_up(host),
         ipfail=ipfail,
+        guardian=bool(host.read(_GUARDIAN_PIDS)),
         tgt_config_iqns=_tgt_config(host, desired),
     )
 
@@ -98,6 +103,8 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
         if not snapshot.drbd.up:
             return _waiting("WaitingForReplication", f"DRBD is not up on {node}: Heartbeat is started after it.")
         return _start(HEARTBEAT_UNIT, "start Heartbeat, which decides who serves", node)
+    if not facts.guardian:
+        return _start(GUARDIAN_UNIT, "start the guardian, which looks after what Heartbeat does not", node)
     return Outcome(_running(desired, facts))
 
 
@@ -139,6 +146,10 @@ def _install(desired: Desired, facts: HeartbeatFacts) -> Action | None:
         steps.append(Run(("systemctl", "daemon-reload"), timeout_seconds=60))
     if any(file.path == PORT_TABLE for file in changed):
         steps.append(Run((PORT, "load")))
+    if facts.guardian and any(file.path.startswith(LIBRARY) or file.path in _GUARDIAN_READS for file in changed):
+        # it holds its scripts in memory. Under the service's lock: a takeover that it carries out must not die with it
+        restart = ("flock", "-w", "90", LOCK, "systemctl", "try-restart", GUARDIAN_UNIT)
+        steps.append(Run(restart, timeout_seconds=150))
     names = ", ".join(file.path for file in changed)
     return Action("heartbeat.install", f"write {names}", tuple(steps))
 

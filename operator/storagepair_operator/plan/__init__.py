@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 from storagepair_crds.views import LUN, AuthkeysReference, InitiatorACL, NodeSpec
 
 from storagepair_operator import reasons
-from storagepair_operator.plan import claims, exports, hosts, verdicts
-from storagepair_operator.plan.model import Plan, Verdict
+from storagepair_operator.plan import claims, exports, hosts, switchovers, verdicts
+from storagepair_operator.plan.model import Move, Plan, Verdict
 from storagepair_operator.snapshot import FINALIZER, Intent, Observed, Snapshot, own_nodes
 
-__all__ = ["Plan", "Verdict", "plan"]
+__all__ = ["Move", "Plan", "Verdict", "plan"]
 
 
-def plan(snapshot: Snapshot, intents: Mapping[str, Intent], secrets_namespace: str) -> Plan:
+def plan(snapshot: Snapshot, intents: Mapping[str, Intent], secrets_namespace: str, now: datetime) -> Plan:
     """The whole desired state of both hosts of a pair.
 
     `intents` says, by UID, what the deletion of a LUN or InitiatorACL means; one that is not in it is left alone.
     """
-    now = exports.existing(snapshot)
+    there = exports.existing(snapshot)
     pair, nodes = _pair(snapshot, secrets_namespace)
-    luns = verdicts.judge_luns(snapshot, pair, now.luns)
+    luns = verdicts.judge_luns(snapshot, pair, there.luns)
     acls = {acl.metadata.name: verdicts.judge_acl(acl, snapshot, pair) for acl in snapshot.acls}
+    moves = switchovers.judge(snapshot, pair, now)
+    asked = switchovers.asked(snapshot, moves)
     if nodes:
-        lun_entries = exports.lun_entries(snapshot, now, luns, intents)
-        targets = exports.targets(snapshot, now, acls, intents)
-        nodes = {name: msgspec.structs.replace(spec, luns=lun_entries, targets=targets) for name, spec in nodes.items()}
+        lun_entries = exports.lun_entries(snapshot, there, luns, intents)
+        targets = exports.targets(snapshot, there, acls, intents)
+        nodes = {
+            name: msgspec.structs.replace(spec, luns=lun_entries, targets=targets, switchover=asked.get(name))
+            for name, spec in nodes.items()
+        }
     return Plan(
         pair=pair,
         nodes=nodes,
         luns=luns,
         acls=acls,
         hold=tuple(thing for thing in snapshot.things if _to_hold(thing, _verdict(thing, luns, acls))),
-        release=tuple(t for t in snapshot.things if exports.released(t, now, _verdict(t, luns, acls), intents)),
+        release=tuple(t for t in snapshot.things if exports.released(t, there, _verdict(t, luns, acls), intents)),
         authkeys=_authkeys(snapshot, secrets_namespace) if nodes and _keyless(snapshot) else None,
-        kept=_kept(snapshot, now),
+        moves=moves,
+        wake=switchovers.wake(snapshot, moves),
+        kept=_kept(snapshot, there),
     )
 
 

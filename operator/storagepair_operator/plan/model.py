@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from storagepair_crds.views import LUN, AuthkeysReference, InitiatorACL, NodeSpec
 
@@ -18,6 +19,16 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Where a Switchover is: the content of its status, without the times."""
+
+    phase: str
+    reason: str
+    message: str
+    failover: str = ""  # the Failover that records it, once there is one
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that shall be written for a pair's hosts. What isn't named here stays as it is."""
 
@@ -28,4 +39,6 @@ class Plan:
     hold: tuple[LUN | InitiatorACL, ...] = ()  # get the finalizer, before they reach a host
     release: tuple[LUN | InitiatorACL, ...] = ()  # lose the finalizer: nothing of theirs is left to do
     authkeys: AuthkeysReference | None = None  # to be generated: neither host has any
+    moves: Mapping[str, Move] = field(default_factory=dict)  # by the Switchover's name; what is over is left out
+    wake: datetime | None = None  # when to look again although nothing happens
     kept: tuple[str, ...] = ()  # entries that serve on though their object is gone from view: "LUN datastore1"

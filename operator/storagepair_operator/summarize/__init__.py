@@ -15,6 +15,7 @@ from storagepair_operator.summarize import exports, records
 from storagepair_operator.summarize.conditions import TRUE
 from storagepair_operator.summarize.model import Event, Summary
 from storagepair_operator.summarize.pair import pair_status
+from storagepair_operator.summarize.switchovers import switchover_events, switchover_status
 
 __all__ = ["Event", "Summary", "summarize"]
 
@@ -28,20 +29,32 @@ def summarize(snapshot: Snapshot, plan: Plan, now: datetime) -> Summary:
         for lun in snapshot.luns
     }
     acls = {acl.metadata.name: exports.acl_status(acl, plan.acls[acl.metadata.name], who, now) for acl in snapshot.acls}
+    requests = {r.metadata.name: r for r in snapshot.switchovers if r.metadata.name in plan.moves}
+    moves = {name: switchover_status(request, plan.moves[name], now) for name, request in requests.items()}
     pair, verdict = snapshot.pair, plan.pair
     if pair is None or verdict is None:
-        events = tuple(_turned(snapshot, None, luns, acls, now))
-        return Summary(None, luns, acls, (), events, f"{snapshot.key}: there is no such pair")
+        events = (*_turned(snapshot, None, luns, acls, now), *_asked(snapshot, plan, now))
+        sentence = f"{snapshot.key}: there is no such pair"
+        return Summary(None, luns, acls, moves, events=events, sentence=sentence)
     names: dict[str, Observed | None] = {node.name: None for node in pair.spec.nodes}
     names.update({host.node.metadata.name: host for host in hosts})
     status = pair_status(snapshot, pair, plan, verdict, names, who, now)
     failovers = tuple(records.new_failovers(snapshot, hosts))
     events = (
+        *_asked(snapshot, plan, now),
         *(records.move_event(pair, failover) for failover in failovers),
         *_turned(snapshot, status, luns, acls, now),
         *records.complaints(pair, hosts, now),
     )
-    return Summary(status, luns, acls, failovers, events, _sentence(snapshot, status, luns))
+    sentence = _sentence(snapshot, status, luns)
+    trim = tuple(records.surplus(pair, snapshot.failovers, hosts, now))
+    return Summary(status, luns, acls, moves, failovers, trim, events, sentence)
+
+
+def _asked(snapshot: Snapshot, plan: Plan, now: datetime) -> Iterator[Event]:
+    for request in snapshot.switchovers:
+        if (move := plan.moves.get(request.metadata.name)) is not None:
+            yield from switchover_events(request, snapshot.pair, move, now)
 
 
 def _turned(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from storagepair_crds.views import Condition
 
-from storagepair_operator import reasons
+from storagepair_operator import moments, reasons
 from storagepair_operator.plan.model import Verdict
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -63,10 +63,5 @@ def _turn(before: Condition | None, state: State, generation: int, now: datetime
         reason=state.reason,
         message=state.message,
         observed_generation=generation,
-        last_transition_time=before.last_transition_time if before and same else seconds(now),
+        last_transition_time=before.last_transition_time if before and same else moments.seconds(now),
     )
-
-
-def seconds(moment: datetime) -> str:
-    """RFC 3339 in whole seconds, as conditions have it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

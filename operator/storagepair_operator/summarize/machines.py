@@ -90,8 +90,19 @@ def _role(host: Observed, roles: Roles) -> str:
         return "Unknown"
     if roles.active is host:
         return "Active"
-    running = host.node.status.heartbeat.running
-    return "Standby" if running and host.node.status.replication.role == "Secondary" else "Unknown"
+    return "Standby" if _stands_by(host.node.status, roles.active) else "Unknown"
+
+
+def _stands_by(status: NodeStatus, active: Observed | None) -> bool:
+    """Whether a machine that does not serve can take over.
+
+    One that still says Primary has not reported since it released the service, or since it came back from a power cut:
+    then the machine that serves knows better.
+    """
+    if status.replication.role != "Primary" or active is None:
+        return status.replication.role == "Secondary" and status.heartbeat.running
+    seen = active.node.status
+    return seen.replication.peer_role == "Secondary" and seen.heartbeat.peer == "active"
 
 
 def _peer(name: str, hosts: Mapping[str, Observed | None]) -> Observed | None:

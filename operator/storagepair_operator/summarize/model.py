@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from storagepair_crds.views import Failover, InitiatorACLStatus, LUNStatus, Metadata, PairStatus
+from storagepair_crds.views import Failover, InitiatorACLStatus, LUNStatus, Metadata, PairStatus, SwitchoverStatus
 
 from storagepair_operator.kinds import Kind
 
@@ -31,6 +31,8 @@ class Summary:
     pair: PairStatus | None = None
     luns: Mapping[str, LUNStatus] = field(default_factory=dict)
     acls: Mapping[str, InitiatorACLStatus] = field(default_factory=dict)
-    failovers: tuple[Failover, ...] = ()
+    switchovers: Mapping[str, SwitchoverStatus] = field(default_factory=dict)
+    failovers: tuple[Failover, ...] = ()  # to be created
+    trim: tuple[Failover, ...] = ()  # to be deleted: more than the history shall hold
     events: tuple[Event, ...] = ()
     sentence: str = ""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 
 from storagepair_crds.views import (
     Condition,
@@ -24,7 +24,7 @@ from storagepair_crds.views import (
     StoragePair,
 )
 
-from storagepair_operator import reasons
+from storagepair_operator import moments, reasons
 from storagepair_operator.kinds import PAIRS, Kind
 from storagepair_operator.snapshot import Observed, Snapshot
 from storagepair_operator.summarize.conditions import FALSE, TRUE, find
@@ -35,6 +35,12 @@ PAIR_LABEL = "storagepair.dev/pair"
 
 RECENT = timedelta(minutes=50)
 """The API server forgets events after an hour. Older news than this is not told: it may have been told already."""
+
+UNRESOLVED = timedelta(days=7)
+"""How long a move whose cause is not known is kept in any case: somebody has to look into it."""
+
+_AT_ONCE = 50
+"""How many records one reconcile deletes; a limit that was lowered is reached in several."""
 
 _SILENT = (reasons.PREPARING, reasons.APPLYING)
 
@@ -49,14 +55,38 @@ def new_failovers(snapshot: Snapshot, hosts: Iterable[Observed]) -> Iterator[Fai
                 yield _failover(snapshot, incident)
 
 
+def surplus(
+    pair: StoragePair, failovers: Iterable[Failover], hosts: Sequence[Observed], now: datetime
+) -> list[Failover]:
+    """The oldest records beyond the pair's `failoverHistoryLimit`: not the newest, and none that is unresolved.
+
+    Only what no host tells of any more may go, or it would be recorded again. So both hosts' reports must be in view.
+    """
+    if len(hosts) < 2 or any(host.node.status.observed_generation < 0 for host in hosts):
+        return []
+    told = {incident.id for host in hosts for incident in host.node.status.incidents}
+    kept = [failover for failover in failovers if not failover.metadata.deletion_timestamp]
+    kept.sort(key=lambda failover: (moments.parse(failover.spec.start_time), failover.metadata.name))
+    excess = len(kept) - pair.spec.failover_history_limit
+    free = [f for f in kept[:-1] if f.spec.incident not in told and not _unresolved(f, now)]
+    return free[: min(max(0, excess), _AT_ONCE)]
+
+
+def _unresolved(failover: Failover, now: datetime) -> bool:
+    return failover.spec.cause == "Unknown" and now - moments.parse(failover.spec.end_time) < UNRESOLVED
+
+
 def move_event(pair: StoragePair, failover: Failover) -> Event:
     """The event of a move."""
     spec = failover.spec
     planned = spec.cause == "Planned"
-    cause = {"Planned": "as asked", "NodeLost": f"{spec.from_ or 'the other machine'} was lost"}
+    felt = spec.pause.milliseconds if spec.pause is not None else None
+    why, look = _why(spec)
     note = (
         f"the service moved from {spec.from_ or 'an unknown machine'} to {spec.to} in {spec.milliseconds / 1000:.1f} s "
-        f"({cause.get(spec.cause, 'the cause is not known')}), {spec.start_time} to {spec.end_time}"
+        f"({why}), {spec.start_time} to {spec.end_time}"
+        f"{f'; initiators felt a pause of {felt / 1000:.1f} s' if felt is not None else ''}"
+        f"{f'; look at {look}' if look else ''}"
     )
     return Event(
         name=failover.metadata.name,
@@ -66,8 +96,27 @@ def move_event(pair: StoragePair, failover: Failover) -> Event:
         reason=reasons.SWITCHOVER if planned else reasons.FAILOVER,
         action="Move",
         note=note,
-        time=_micro(_parse(spec.end_time)),
+        time=moments.micro(moments.parse(spec.end_time)),
     )
+
+
+def _why(spec: FailoverSpec) -> tuple[str, str]:
+    """The cause in words, and what to look at."""
+    machine = spec.from_ or "the other machine"
+    return {
+        "Planned": (f"as Switchover {spec.request} asked" if spec.request else "as asked", ""),
+        "NodeLost": (f"{machine} was lost", f"the power, console and links of {machine}"),
+        "ServiceNetworkLost": (
+            f"{machine} lost the service network",
+            f"the NICs and cables of the service network on {machine}, and at its switches",
+        ),
+        "HeartbeatStopped": (f"Heartbeat ended on {machine}", f"`journalctl -u heartbeat` on {machine}"),
+        "ResourceFailed": (
+            f"the service failed on {machine}",
+            f"the disk, the file system and tgtd on {machine}, and at /var/log/ha-log there",
+        ),
+        "OperatorError": (f"the service was taken away by hand on {machine}", f"what was done on {machine}"),
+    }.get(spec.cause, ("the cause is not known", f"/var/log/ha-log on {machine} and on {spec.to}"))
 
 
 def turned(
@@ -86,14 +135,14 @@ def turned(
         origin = (before.status, before.reason, before.last_transition_time) if before else ()
         good = condition.status == TRUE
         yield Event(
-            name=_name(about, condition.type, condition.status, condition.reason, *origin),
+            name=event_name(about, condition.type, condition.status, condition.reason, *origin),
             kind=kind,
             about=about,
             type="Normal" if good else "Warning",
             reason=condition.reason,
             action=condition.type,
             note=condition.message,
-            time=_micro(now),
+            time=moments.micro(now),
         )
 
 
@@ -101,7 +150,7 @@ def complaints(pair: StoragePair, hosts: Iterable[Observed], now: datetime) -> I
     """An event on the pair for each condition that an agent reports as false, while that is news."""
     for host in hosts:
         for condition in false_conditions(host.node.status):
-            since = _parse(condition.last_transition_time)
+            since = moments.parse(condition.last_transition_time)
             if now - since < RECENT:
                 yield _complaint(pair, host.node, condition, now)
 
@@ -109,14 +158,14 @@ def complaints(pair: StoragePair, hosts: Iterable[Observed], now: datetime) -> I
 def _complaint(pair: StoragePair, node: StorageNode, condition: Condition, now: datetime) -> Event:
     what = (node.metadata.uid, condition.type, condition.reason, condition.last_transition_time)
     return Event(
-        name=_name(pair.metadata, *what),
+        name=event_name(pair.metadata, *what),
         kind=PAIRS,
         about=pair.metadata,
         type="Warning",
         reason=condition.reason,
         action=condition.type,
         note=f"{node.metadata.name}: {condition.type}: {condition.message or condition.reason}",
-        time=_micro(now),
+        time=moments.micro(now),
     )
 
 
@@ -148,6 +197,9 @@ def _failover(snapshot: Snapshot, incident: Incident) -> Failover:
             end_time=incident.end_time,
             milliseconds=incident.milliseconds,
             incident=incident.id,
+            request=incident.request,
+            message=incident.message,
+            pause=incident.pause,
             phases=incident.phases,
         ),
     )
@@ -163,22 +215,10 @@ def _dns(text: str) -> str:
     return name if name == text else f"{name}-{_digest(text)[:8]}"
 
 
-def _name(about: Metadata, *parts: str) -> str:
+def event_name(about: Metadata, *parts: str) -> str:
+    """A name that says what happened to an object, so that it is told once."""
     return f"{about.name}.{_digest(about.uid, *parts)[:16]}"
 
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _micro(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _parse(text: str) -> datetime:
-    """A moment of a document; long ago when it is missing or none."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

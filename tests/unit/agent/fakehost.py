@@ -4,7 +4,10 @@ program that writes down what it was asked. For ordering and states only: the re
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from storagepair_node_agent import hostfiles
@@ -37,8 +40,13 @@ case "$name $*" in
     "ip addr add "*) echo 10.10.25.136 >$root/vip ;;
     "ip addr del "*) rm -f $root/vip ;;
     "ip -o "*) [ ! -e $root/vip ] || echo "4: bond0 inet 10.10.25.136/24" ;;
-    "nft add element "*) : >$root/open ;;
-    "nft flush set "*) rm -f $root/open ;;
+    "nft flush set "*"add element inet storagepair open"*) : >$root/open ;;
+    "nft list set inet storagepair answered; flush set inet storagepair open"*) cat $root/answered; rm -f $root/open ;;
+    "nft list set "*) cat $root/$5 2>/dev/null ;;
+    "ss "*) cat $root/connections ;;
+    "cl_status nodestatus "*) cat $root/nodestatus ;;
+    "hb_standby "*) [ ! -e $root/standby ] || cat $root/standby >$root/proc/drbd ;;
+    "drbdsetup-84 events2 "*) tail -n 0 -f $root/mirror-events ;;
     "nft get element "*) [ -e $root/open ] ;;
     "tgtadm "*"--op new --mode target "*) echo "Target $8: ${{10}}" >>$root/tgtd ;;
     "tgtadm "*"--op new --mode logicalunit "*) echo "LUN: ${{10}}" >>$root/tgtd ;;
@@ -46,7 +54,10 @@ case "$name $*" in
     "tgtadm "*"--op show "*) cat $root/tgtd ;;
 esac
 """
-_NAMES = ("drbdsetup-84", "mount", "umount", "ip", "nft", "tgtadm", "fuser", "send_arp")
+_NAMES = (
+    *("drbdsetup-84", "mount", "umount", "ip", "nft", "tgtadm", "fuser", "send_arp"),
+    *("tickle_tcp", "ss", "cl_status", "hb_standby"),
+)
 
 
 class FakeHost:
@@ -67,7 +78,8 @@ class FakeHost:
         self.write("proc/sys/kernel/random/boot_id", "b0071d\n")
         self.write("proc/mounts", "")
         self.write("tgtd", "")
-        self.write("calls", "")
+        for name in ("calls", "answered", "connections", "nodestatus", "mirror-events"):
+            self.write(name, "")
         (root / "proc/uptime").symlink_to("/proc/uptime")
         self.drbd()
         self.conf()
@@ -82,9 +94,15 @@ class FakeHost:
             "RUN=/run": f"RUN={self.root}/run",
             "KEEP=/var/lib/storagepair": f"KEEP={self.root}/keep",
             "HA_LOG=/var/log": f"HA_LOG={self.root}/log",
+            "HA_PID=/run": f"HA_PID={self.root}/run",
+            "/usr/share/heartbeat/": f"{self.root}/bin/",
+            "/etc/ha.d/resource.d/storagepair": f"{self.root}/lib/resource",
             "PROC=/proc": f"PROC={self.root}/proc",
             "SYSFS=/sys/fs": f"SYSFS={self.root}/sys",
             "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=1",
+            "MOVE_SECONDS=90": "MOVE_SECONDS=1",
+            "TICK_SECONDS=2": "TICK_SECONDS=0.1",
+            "\ntick() {\n": f"\ntick() {{\n    printf . >>{self.root}/run/guardian-ticks\n",
             "sleep 0.": "sleep 0.00",
             "_SECONDS=60": "_SECONDS=61.75",
             "_SECONDS=20": "_SECONDS=21.75",
@@ -98,13 +116,47 @@ class FakeHost:
     def write(self, path: str, text: str) -> None:
         (self.root / path).write_text(text)
 
+    def append(self, path: str, text: str) -> None:
+        with (self.root / path).open("a") as file:
+            file.write(text)
+
     def read(self, path: str) -> str:
         file = self.root / path
         return file.read_text() if file.exists() else ""
 
-    def drbd(self, role="Secondary", peer="Secondary", disk="UpToDate", flags="r-----", connection="Connected") -> None:
-        line = f" 0: cs:{connection} ro:{role}/{peer} ds:{disk}/UpToDate C {flags}"
-        self.write("proc/drbd", f"version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 63\n{line}\n    ns:0 nr:0\n")
+    def drbd(self, **state: str) -> None:
+        self.write("proc/drbd", self._drbd(**state))
+
+    @staticmethod
+    def _drbd(
+        role="Secondary",
+        peer="Secondary",
+        disk="UpToDate",
+        peer_disk="UpToDate",
+        flags="r-----",
+        connection="Connected",
+    ) -> str:
+        line = f" 0: cs:{connection} ro:{role}/{peer} ds:{disk}/{peer_disk} C {flags}"
+        return f"version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 63\n{line}\n    ns:0 nr:0\n"
+
+    def on_standby(self, role: str, peer: str) -> None:
+        """What hb_standby makes of the mirror."""
+        self.write("standby", self._drbd(role=role, peer=peer))
+
+    def mirror_event(self) -> None:
+        """`drbdsetup events2` tells of a change."""
+        self.append(
+            "mirror-events", "change connection name:storagepair peer-node-id:0 conn-name:peer role:Secondary\n"
+        )
+
+    def heartbeat(self, *, running: bool = True) -> None:
+        (self.root / "proc/77").mkdir(exist_ok=True)
+        self.write("run/heartbeat.pid", "     77\n" if running else "78\n")
+
+    def tgtd_pid(self, pid: int) -> None:
+        folder = self.root / "sys/cgroup/system.slice/tgt.service"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cgroup.procs").write_text(f"{pid}\n")
 
     def conf(self, **changes) -> None:
         values = {
@@ -134,22 +186,57 @@ class FakeHost:
         for file in (self.root / "fail").iterdir():
             file.unlink()
 
-    def run(self, script: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, *arguments: str, stdin: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["/bin/dash", str(self.root / "lib" / script), *arguments],
             input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
-            env=os.environ | {"PATH": "/nowhere"},
+            env=os.environ | {"PATH": "/nowhere"} | environment,
         )
 
-    def service(self, verb: str) -> subprocess.CompletedProcess[str]:
-        return self.run("resource", verb)
+    def service(self, verb: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.run("resource", verb, **environment)
+
+    def spawn(self, script: str) -> subprocess.Popen[str]:
+        """A program that goes on, with whatever it starts in a process group of its own."""
+        with (self.root / f"log/{script}").open("w") as log:
+            return subprocess.Popen(
+                ["/bin/dash", str(self.root / "lib" / script)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                text=True,
+            )
+
+    @staticmethod
+    def end(process: subprocess.Popen[str]) -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def await_file(self, path: str) -> None:
+        self._until(lambda: (self.root / path).exists(), path)
+
+    def settled(self, phase: str = "closed") -> str:
+        """The journal, once a start's background part has come to a phase."""
+        self._until(lambda: phase in self.phases("start"), phase)
+        return self.read("keep/journal.log")
+
+    @staticmethod
+    def _until(condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, what
+            time.sleep(0.02)
 
     def calls(self) -> list[str]:
         """What was asked since the last look, without what a start leaves running in the background."""
-        found = [line for line in self.read("calls").splitlines() if not line.startswith("send_arp")]
+        found = [
+            line for line in self.read("calls").splitlines() if not line.startswith(("send_arp", "tickle_tcp", "ss "))
+        ]
         self.write("calls", "")
         return found
 

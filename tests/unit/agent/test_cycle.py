@@ -149,6 +149,30 @@ def test_nothing_is_changed_while_preflight_fails(tmp_path):
     assert log_lines(tmp_path) == []
 
 
+def test_what_is_known_is_told_before_each_step_and_whoever_hears_it_may_stop(tmp_path):
+    heard = []
+    this = cycle(tmp_path, Toy("B"), Toy("C"))
+    result = this.run(a.desired(), go_on=lambda so_far: heard.append(so_far.done) or len(heard) < 2)
+    assert heard == [(), ("B",)]
+    assert (result.done, result.verdicts["B"].ready, result.verdicts["C"].ready) == (("B",), True, False)
+    this.run(a.desired(), go_on=lambda so_far: heard.append(so_far.done) or True)
+    this.run(a.desired(), go_on=lambda so_far: heard.append("at rest") or True)
+    assert heard == [(), ("B",), ()], "at rest nobody is asked"
+
+
+def test_a_request_goes_first_and_no_readiness_depends_on_it(tmp_path):
+    this = cycle(tmp_path, Toy("B"))
+    wish = Toy("Wish")
+    wish.host = this.host
+    apart = Subsystem("Wish", "switchover", lambda host, desired: None, wish.plan, apart=True)
+    this.subsystems = (apart, *this.subsystems)
+    assert this.run(a.desired()).done == ("Wish", "B")
+    (tmp_path / "Wish").unlink()
+    wish.fails = True
+    result = this.run(a.desired())
+    assert (result.ready, "Wish" in result.verdicts, result.done) == (True, False, ())
+
+
 def test_the_clock_offset_reaches_preflight(tmp_path):
     result = cycle(tmp_path).run(a.desired(), clock_offset_seconds=61.0)
     assert result.snapshot.preflight.clock_offset_seconds == 61.0
@@ -183,4 +207,4 @@ def test_sentences(verdicts, sentence):
 
 
 def test_the_real_subsystems_fill_the_snapshot_in_their_order():
-    assert tuple(subsystem.part for subsystem in SUBSYSTEMS) == PARTS
+    assert tuple(subsystem.part for subsystem in SUBSYSTEMS) == ("switchover", *PARTS)

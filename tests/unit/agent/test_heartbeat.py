@@ -15,7 +15,7 @@ from unit.agent import agentbuilders as a
 
 KEY = "ab" * 32
 IPFAIL = "/usr/libexec/heartbeat/ipfail"
-UNITS = frozenset({hostfiles.PORT_UNIT, hostfiles.TGT_UNIT, hostfiles.HEARTBEAT_UNIT})
+UNITS = frozenset((hostfiles.PORT_UNIT, hostfiles.TGT_UNIT, hostfiles.HEARTBEAT_UNIT, hostfiles.GUARDIAN_UNIT))
 
 
 def desired(service="Run", authkey=KEY, **more):
@@ -57,6 +57,7 @@ def test_from_bare_to_running_one_group_a_pass():
     stopped = a.service(tgtd_running=False)
     assert a.names(plan(as_desired(running=False), service=stopped)) == ["heartbeat.start-tgt"]
     assert a.names(plan(as_desired(running=False))) == ["heartbeat.start-heartbeat"]
+    assert a.names(plan(as_desired(guardian=False))) == ["heartbeat.start-storagepair-guardian"]
     outcome = plan(as_desired())
     assert (outcome.verdict.ready, outcome.actions) == (True, ())
 
@@ -72,7 +73,15 @@ def test_ha_cf_is_written_last_and_no_step_shows_the_key():
 def test_the_units_are_known_before_they_are_enabled():
     (install,) = plan(a.heartbeat(ipfail=IPFAIL)).actions
     assert "run systemctl daemon-reload" in a.steps(install)
-    assert a.steps(install)[-1] == f"run {hostfiles.PORT} load"
+    assert f"run {hostfiles.PORT} load" in a.steps(install)
+
+
+def test_a_running_guardian_gets_new_scripts_without_losing_a_takeover_that_it_is_carrying_out():
+    facts = a.heartbeat(ipfail=IPFAIL, guardian=True)
+    (install,) = plan(facts).actions
+    assert a.steps(install)[-1].startswith(f"run flock -w 90 {hostfiles.LOCK} systemctl try-restart")
+    (install,) = plan(replace(facts, guardian=False)).actions
+    assert not any("try-restart" in step for step in a.steps(install))
 
 
 def test_a_changed_file_is_written_again_and_nothing_else():
@@ -183,6 +192,7 @@ def test_a_host_set_up_by_us_is_seen_as_desired(tmp_path):
     put(host, "/run/heartbeat.pid", "    783\n")
     put(host, "/proc/783/stat", "")
     put(host, hostfiles.RUNNING_HA_CF, host.read(hostfiles.HA_CF))
+    put(host, "/sys/fs/cgroup/system.slice/storagepair-guardian.service/cgroup.procs", "801\n")
     facts = heartbeat.observe(host, wanted)
     assert facts == as_desired(wanted, links=(("bond1", "up"), ("bond0", "dead")))
     assert plan(facts, wanted).verdict.reason == "LinkDown"

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import pytest
+from storagepair_crds import views
 from storagepair_node_agent import documents, loop
 from storagepair_node_agent.actions import Verdict
 from storagepair_node_agent.api import ApiError
@@ -52,11 +53,13 @@ class FakeCycle:
 
     def __init__(self):
         self.given = []
+        self.on_the_way = []  # what it knows before each group of actions
         self.result = Pass(a.snapshot(), {"Network": Verdict(True, "Good", "good")})
 
-    def run(self, desired, clock_offset_seconds):
+    def run(self, desired, clock_offset_seconds, go_on):
         self.given.append(desired)
         self.offset = clock_offset_seconds
+        self.went_on = [go_on(so_far) for so_far in self.on_the_way]
         return self.result
 
 
@@ -260,3 +263,81 @@ def test_incidents_that_the_operator_recorded_are_remembered_as_an_action_once(w
     world.put(deliveredIncidents=["1-node1"])
     world.turn()
     assert noted == [("1-node1",)]
+
+
+WORKING = Pass(a.snapshot(), {"Network": Verdict(False, "Making", "the bonds are being made", waiting=True)})
+LATER = Pass(a.snapshot(), {"Network": Verdict(False, "Making", "one bond is made", waiting=True)}, ("bonds.create",))
+
+
+class TestBetweenActions:
+    def test_a_first_set_up_is_told_before_it_is_over(self, world, monkeypatch):
+        told = []
+        patch = world.api.patch_status
+        monkeypatch.setattr(world.api, "patch_status", lambda given: told.append(patch(given)) or told[-1])
+        world.put()
+        world.cycle.on_the_way = [WORKING, WORKING, LATER]
+        world.turn()
+        messages = [document["status"]["conditions"][1]["message"] for document in told]
+        assert messages == ["the bonds are being made", "one bond is made", "good"]
+        assert told[0]["status"]["observedGeneration"] == 1
+
+    def test_a_ready_machine_says_nothing_of_a_change_that_takes_a_moment(self, world):
+        world.put()
+        world.turn()
+        world.cycle.on_the_way = [WORKING, LATER]
+        world.turn()
+        assert world.api.writes == 1
+
+    def test_a_ready_machine_tells_of_a_change_that_takes_long(self, world, monkeypatch):
+        world.put()
+        world.turn()
+        world.cycle.on_the_way = [WORKING]
+        now = loop.time.monotonic()
+        monkeypatch.setattr(loop.time, "monotonic", lambda: now + 3)
+        world.turn()
+        assert world.api.writes == 3
+        assert world.condition("Ready")["status"] == "True"
+
+    def test_a_newer_document_is_not_kept_waiting(self, world):
+        world.put()
+        world.cycle.on_the_way = [WORKING, LATER]
+        world.turn()
+        assert world.cycle.went_on == [True, True]
+        world.put(generation=2)
+        document = world.follower.latest
+        asked = []
+
+        def run(desired, offset, go_on):
+            asked.append(go_on(WORKING))  # nothing was done yet: one step is taken in any case
+            world.follower.offer({**document, "metadata": {**document["metadata"], "generation": 3}})
+            asked.extend([go_on(WORKING), go_on(LATER)])
+            return LATER
+
+        world.cycle.run = run
+        world.turn()
+        assert asked == [True, True, False]
+
+    def test_an_api_that_is_away_is_not_asked_before_every_action(self, world, monkeypatch):
+        world.put()
+        world.api.away = True
+        tries = []
+        monkeypatch.setattr(world.api, "patch_status", lambda given: tries.append(1) or world.api._check())
+        world.cycle.on_the_way = [WORKING, LATER, WORKING, LATER]
+        world.turn()
+        assert len(tries) == 1
+
+
+def test_what_can_t_be_noted_as_recorded_stays_in_the_status(world, monkeypatch):
+    """Or the record could be trimmed, and then the host would tell of the move again."""
+    move = views.Incident(id="1-node1", cause="Planned", to="node1", start_time="t", end_time="t", milliseconds=1)
+    known = lambda host, delivered, now: () if "1-node1" in delivered else (move,)  # noqa: E731
+    monkeypatch.setattr(loop.journal, "undelivered", known)
+
+    def full(host, delivered):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(loop.journal, "remember", full)
+    world.put(deliveredIncidents=["1-node1"])
+    assert [told["id"] for told in world.turn()["incidents"]] == ["1-node1"]
+    monkeypatch.setattr(loop.journal, "remember", lambda host, delivered: ())
+    assert "incidents" not in world.turn()

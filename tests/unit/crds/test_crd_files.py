@@ -144,6 +144,7 @@ SAME = {
         "LUN.metadata.name",
         "InitiatorACL.metadata.name",
         "StoragePair.metadata.name",
+        "Switchover.metadata.name",
         "StorageNode.spec.luns[].name",
         "StorageNode.spec.targets[].initiators[].acl",
     ],
@@ -153,6 +154,9 @@ SAME = {
     "LUN.spec.deletionPolicy": ["StorageNode.spec.luns[].deletionPolicy"],
     "InitiatorACL.spec.addresses[]": ["StorageNode.spec.targets[].initiators[].addresses[]"],
     "Failover.spec.cause": ["StorageNode.status.incidents[].cause"],
+    "Failover.spec.request": ["StorageNode.status.incidents[].request", "StorageNode.spec.switchover.name"],
+    "Switchover.spec.to": ["Switchover.spec.from", "StorageNode.spec.switchover.to", "StoragePair.spec.nodes[].name"],
+    "Switchover.spec.notAfter": ["StorageNode.spec.switchover.notAfter"],
 }
 
 

@@ -159,6 +159,7 @@ def test_refused(kind: str, path: str, value: Any, field: str, fragment: str) ->
         ("InitiatorACL", "spec.addresses", ["10.0.0.0/8", "10.10.26.7"]),
         (NODE, "status", {"heartbeat": {"peer": "join"}, "conditions": []}),
         (PAIR, "metadata.ownerReferences", [{"name": "x"}]),
+        (PAIR, "metadata", {"generateName": "vmstore-"}),
     ],
 )
 def test_accepted(kind: str, path: str, value: Any) -> None:

@@ -18,11 +18,19 @@ KINDS = {
     "LUN": views.LUN,
     "InitiatorACL": views.InitiatorACL,
     "Failover": views.Failover,
+    "Switchover": views.Switchover,
     "StorageNode": views.StorageNode,
 }
 SAMPLES = Path(__file__).parents[3] / "manifests" / "samples" / "storagepair.yaml"
 SCALARS = {str: "string", int: "integer", bool: "boolean"}
 EMPTY: tuple[Any, ...] = ("", (), None, {})  # what an absent field means without a default in the schema
+
+
+def _present(kind: Any) -> Any:
+    """The type of a field that is there: `Pause` for `Pause | None`."""
+    if get_origin(kind) in (types.UnionType, Union):
+        (kind,) = (option for option in get_args(kind) if option is not types.NoneType)
+    return kind
 
 
 def _parts(
@@ -37,6 +45,7 @@ def _parts(
         inner, below = field.type, own
         if get_origin(inner) is tuple:
             inner, below = get_args(inner)[0], own["items"]
+        inner = _present(inner)
         if isinstance(inner, type) and issubclass(inner, views.Struct):
             yield from _parts(inner, below, where)
 
@@ -64,8 +73,9 @@ def test_field_is_the_same_in_view_and_schema(
     _assert_same_default(field, schema, path)
     if get_origin(field.type) is tuple and get_args(field.type)[1] is not Ellipsis:
         assert schema["minItems"] == schema["maxItems"] == len(get_args(field.type)), path
-    if isinstance(field.type, type) and issubclass(field.type, views.Struct):
-        names = {inner.encode_name for inner in msgspec.structs.fields(field.type)}
+    present = _present(field.type)
+    if isinstance(present, type) and issubclass(present, views.Struct):
+        names = {inner.encode_name for inner in msgspec.structs.fields(present)}
         assert set(schema["properties"]) == names, f"{path}: fields of the schema and of the view"
     if get_origin(field.type) is tuple and issubclass(get_args(field.type)[0], views.Struct):
         names = {inner.encode_name for inner in msgspec.structs.fields(get_args(field.type)[0])}
@@ -73,8 +83,7 @@ def test_field_is_the_same_in_view_and_schema(
 
 
 def _schema_type(kind: Any) -> str:
-    if get_origin(kind) in (types.UnionType, Union):
-        (kind,) = (option for option in get_args(kind) if option is not types.NoneType)
+    kind = _present(kind)
     if get_origin(kind) is tuple:
         return "array"
     return "object" if issubclass(kind, views.Struct) else SCALARS[kind]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from storagepair_crds.views import (
     LUN,
     Bond,
+    BondMemberStatus,
+    BondStatus,
     Condition,
     Failover,
     FailoverSpec,
     FilesystemStatus,
+    HeartbeatLinkStatus,
     HeartbeatStatus,
     Incident,
     InitiatorACL,
@@ -34,8 +37,13 @@ from storagepair_crds.views import (
     ServiceStatus,
     StorageNode,
     StoragePair,
+    Switchover,
+    SwitchoverOutcome,
+    SwitchoverSpec,
+    SwitchoverStatus,
     VirtualIP,
 )
+from storagepair_operator import moments
 from storagepair_operator.kinds import PairKey
 from storagepair_operator.plan import Plan, plan
 from storagepair_operator.snapshot import FINALIZER, Intent, Observed, Snapshot
@@ -133,6 +141,7 @@ def snapshot(
     nodes: Mapping[str, Observed] | None = None,
     others: Iterable[StoragePair] = (),
     failovers: Iterable[Failover] = (),
+    switchovers: Iterable[Switchover] = (),
 ) -> Snapshot:
     """A snapshot of the pair `of` (one made here unless given; None for no pair)."""
     mine = pair() if isinstance(of, str) else of
@@ -143,13 +152,14 @@ def snapshot(
         luns=tuple(thing for thing in things if isinstance(thing, LUN)),
         acls=tuple(thing for thing in things if isinstance(thing, InitiatorACL)),
         failovers=tuple(failovers),
+        switchovers=tuple(switchovers),
         nodes=nodes or {},
         pairs={PairKey(p.metadata.namespace, p.metadata.name): p for p in pairs},
     )
 
 
 def planned(view: Snapshot, intents: Mapping[str, Intent] | None = None) -> Plan:
-    return plan(view, intents or {}, SECRETS)
+    return plan(view, intents or {}, SECRETS, NOW)
 
 
 def node(
@@ -175,10 +185,22 @@ def status(role: str = "Standby", **more: object) -> NodeStatus:
             synced_percent=100,
         ),
         filesystem=FilesystemStatus(state="Formatted", mounted=active),
-        heartbeat=HeartbeatStatus(running=True, peer="active", authkeys="Present"),
+        bonds=(bond("bond0", "eth0", "eth1"), bond("bond1", "eth2", "eth3")),
+        heartbeat=HeartbeatStatus(
+            running=True,
+            peer="active",
+            authkeys="Present",
+            links=(HeartbeatLinkStatus(name="bond1", state="up"), HeartbeatLinkStatus(name="bond0", state="up")),
+        ),
         service=ServiceStatus(active=active, virtual_ip=active, port_open=active),
     )
     return msgspec.structs.replace(healthy, **more)
+
+
+def bond(name: str, *members: str, down: str = "") -> BondStatus:
+    """A bond with all its links, but for one."""
+    links = (BondMemberStatus(name=member, link="Down" if member == down else "Up") for member in members)
+    return BondStatus(name=name, active_member=members[0], members=tuple(links))
 
 
 def ready(
@@ -250,18 +272,40 @@ def incident(id_: str = "node2-1", cause: str = "NodeLost") -> Incident:
     )
 
 
-def failover(id_: str = "node2-1") -> Failover:
+def failover(id_: str = "node2-1", *, request: str = "", cause: str = "", days: float = 0, **more: str) -> Failover:
+    """A record of a move some days before the others, if that is asked for."""
     told = incident(id_)
+    earlier = timedelta(days=days)
     return Failover(
-        metadata=metadata(f"vmstore-{id_}"),
+        metadata=metadata(f"vmstore-{id_}", **more),
         spec=FailoverSpec(
             pair_ref=PairReference(name=KEY.name),
-            cause=told.cause,
+            cause=cause or told.cause,
             to=told.to,
             from_=told.from_,
-            start_time=told.start_time,
-            end_time=told.end_time,
+            start_time=moments.micro(moments.parse(told.start_time) - earlier),
+            end_time=moments.micro(moments.parse(told.end_time) - earlier),
             milliseconds=told.milliseconds,
             incident=told.id,
+            request=request,
         ),
     )
+
+
+def switchover(
+    name: str = "move", to: str = "node2", phase: str = "Pending", *, started: str = "", of: str = KEY.name, **spec: str
+) -> Switchover:
+    """A request made just now; Running since then unless `started` says something else."""
+    began = started or moments.micro(NOW)
+    told = SwitchoverStatus() if phase == "Pending" else SwitchoverStatus(phase=phase, reason=phase, message=phase)
+    return Switchover(
+        metadata=metadata(name, created=spec.pop("created", moments.seconds(NOW))),
+        spec=SwitchoverSpec(pair_ref=PairReference(name=of), to=to, **spec),
+        status=msgspec.structs.replace(told, start_time=began) if phase == "Running" else told,
+    )
+
+
+def outcome(of: Switchover, phase: str = "Succeeded", reason: str = "Moved") -> SwitchoverOutcome:
+    """What a host says came of it."""
+    name = f"{of.metadata.namespace}/{of.metadata.name}"
+    return SwitchoverOutcome(name=name, uid=of.metadata.uid, phase=phase, reason=reason, message="node2 serves")

@@ -14,8 +14,10 @@ import msgspec
 from storagepair_crds.schema import apply_defaults
 from storagepair_crds.views import API_VERSION, LUN, Metadata, NodeStatus, Struct, document
 from storagepair_operator.kinds import PairKey
+from storagepair_operator.plan.model import Move
 from storagepair_operator.snapshot import Snapshot
 from storagepair_operator.summarize import summarize
+from storagepair_operator.summarize.switchovers import switchover_status
 from unit.operator.builders import (
     EARLIER,
     NOW,
@@ -30,6 +32,7 @@ from unit.operator.builders import (
     served,
     snapshot,
     status,
+    switchover,
     written,
 )
 
@@ -122,6 +125,17 @@ def _observed(state: NodeStatus) -> dict[str, Any]:
     return {"status": {"observedGeneration": state.observed_generation, **document(state)}}
 
 
+def _switchovers() -> list[Stage]:
+    """A request, phase by phase."""
+    phases = {"Pending": WAITS, "Running": WAITS, "Succeeded": GOOD, "Refused": BAD, "Failed": BAD}
+    found = []
+    for phase, verdict in phases.items():
+        request = switchover()
+        told = switchover_status(request, Move(phase, phase, "as the test says"), NOW)
+        found.append(Stage(phase, _document("Switchover", request.metadata, told), *verdict))
+    return found
+
+
 WAITS, GOOD, BAD, BROKEN = (
     (IN_PROGRESS, PROGRESSING),
     (CURRENT, HEALTHY),
@@ -131,7 +145,7 @@ WAITS, GOOD, BAD, BROKEN = (
 LEAVES = (TERMINATING, PROGRESSING)
 
 STAGES: list[Stage] = [
-    *map(_fresh, ("StoragePair", "LUN", "InitiatorACL", "StorageNode")),
+    *map(_fresh, ("StoragePair", "LUN", "InitiatorACL", "StorageNode", "Switchover")),
     *_stages("without agents", snapshot(lun(), acl()), StoragePair=WAITS, LUN=WAITS, InitiatorACL=WAITS),
     *_stages(
         "being prepared",
@@ -164,5 +178,6 @@ STAGES: list[Stage] = [
     ),
     *_stages("being deleted", _deleting_pair(), StoragePair=LEAVES),
     *_storage_nodes(),
+    *_switchovers(),
     Stage("on record", _document("Failover", failover().metadata, None), CURRENT, HEALTHY),
 ]

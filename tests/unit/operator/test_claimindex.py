@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from storagepair_crds.views import StorageNode, StoragePair
 from storagepair_operator.kinds import NODES, PAIRS, PairKey
-from storagepair_operator.plan import plan
 from storagepair_operator.snapshot import Observed, Snapshot
 from storagepair_operator.store import Store
-from unit.operator.builders import SECRETS, node, pair, pair_spec, planned, snapshot, status
+from unit.operator.builders import node, pair, pair_spec, planned, snapshot, status
 from unit.operator.fakes import as_document
 
 MACHINES = st.sampled_from(["m1", "m2", "m3", "m4", "m5", "m6"])
@@ -38,7 +37,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[StoragePair], list[StorageNode]]:
         writer = draw(st.sampled_from(writers))
         alone = pair(PairKey("default", writer.metadata.name), writer.spec)
         view = Snapshot(key=key_of(alone), pair=alone, pairs={key_of(alone): alone})
-        name, spec = draw(st.sampled_from(sorted(plan(view, {}, SECRETS).nodes.items())))
+        name, spec = draw(st.sampled_from(sorted(planned(view).nodes.items())))
         hosts[name] = node(name, spec, status()).node
     return found, list(hosts.values())
 
@@ -78,7 +77,7 @@ def test_what_is_left_out_decides_nothing(world: tuple[list[StoragePair], list[S
             pairs=everything,
             nodes=everywhere,
         )
-        assert plan(view, {}, SECRETS) == plan(whole, {}, SECRETS)
+        assert planned(view) == planned(whole)
 
 
 def test_who_shares_nothing_is_not_in_view() -> None:
@@ -111,5 +110,5 @@ def test_a_rivals_rival_is_in_view() -> None:
         for n in range(3)
     ]
     store = filled(chain, [])
-    verdicts = [plan(store.snapshot(key_of(each)), {}, SECRETS).pair for each in chain]
+    verdicts = [planned(store.snapshot(key_of(each))).pair for each in chain]
     assert [verdict.accepted for verdict in verdicts if verdict] == [True, False, True]

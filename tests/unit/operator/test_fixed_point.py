@@ -137,13 +137,13 @@ def _held(thing: Declared, held: set[str]) -> Declared:
 def test_carrying_out_plans_comes_to_rest(world: tuple[Snapshot, dict[str, Intent]]) -> None:
     view, intents = world
     for _ in range(4):
-        done = plan(view, intents, SECRETS)
+        done = plan(view, intents, SECRETS, NOW)
         after = carried_out(view, done)
         if after == view:
             break
         view = after
     assert after == view
-    assert plan(view, intents, SECRETS) == done
+    assert plan(view, intents, SECRETS, NOW) == done
     assert done.hold == done.release == ()
 
 
@@ -153,7 +153,7 @@ def test_nothing_is_taken_from_a_host_that_was_not_asked_for(world: tuple[Snapsh
     view, intents = world
     meant = {each.metadata.name for each in view.luns if intents.get(each.metadata.uid) is Intent.REMOVE}
     decided = {each.name for seen in view.nodes.values() for each in seen.node.spec.luns if each.state == "Absent"}
-    for name, spec in plan(view, intents, SECRETS).nodes.items():
+    for name, spec in plan(view, intents, SECRETS, NOW).nodes.items():
         states = {each.name: each.state for each in spec.luns}
         before = view.nodes[name].node.spec.luns if name in view.nodes else ()
         for each in before:
@@ -165,7 +165,7 @@ def test_nothing_is_taken_from_a_host_that_was_not_asked_for(world: tuple[Snapsh
 @settings(max_examples=200, deadline=None)
 def test_statuses_come_to_rest_and_then_nothing_is_told(world: tuple[Snapshot, dict[str, Intent]]) -> None:
     view, intents = world
-    done = plan(view, intents, SECRETS)
+    done = plan(view, intents, SECRETS, NOW)
     told = summarize(view, done, NOW)
     assert view.pair is not None
     assert told.pair is not None
@@ -179,7 +179,7 @@ def test_statuses_come_to_rest_and_then_nothing_is_told(world: tuple[Snapshot, d
         nodes=view.nodes,
         pairs={view.key: pair},
     )
-    again = summarize(after, plan(after, intents, SECRETS), NOW + timedelta(minutes=5))
+    again = summarize(after, plan(after, intents, SECRETS, NOW), NOW + timedelta(minutes=5))
     counted = msgspec.structs.replace(told.pair, failovers=len(after.failovers))
     assert (again.pair, dict(again.luns), dict(again.acls)) == (counted, dict(told.luns), dict(told.acls))
     assert again.failovers == ()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from storagepair_operator import moments
 from storagepair_operator.cluster import ApiError
-from storagepair_operator.kinds import LUNS, PAIRS, PairKey
+from storagepair_operator.kinds import KINDS, LUNS, PAIRS, SWITCHOVERS, PairKey
 from storagepair_operator.reconcile import Reconciler
 from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
 from storagepair_operator.writer import Writer
-from unit.operator.builders import KEY, lun, pair, pair_spec
-from unit.operator.fakes import FakeCluster, as_document
+from unit.operator.builders import KEY, lun, pair, pair_spec, switchover
+from unit.operator.fakes import STRANGER, FakeCluster, as_document
 
 SECOND = PairKey("default", "second")
 NODES = "POST /apis/storagepair.dev/v1alpha1/storagenodes"
@@ -154,5 +156,28 @@ def test_a_refused_pair_gets_its_turn_when_the_other_one_goes() -> None:
         assert names == {"node1", "node2"}
         world.store.deleted(PAIRS, pair(KEY).metadata.uid)
         await soon(lambda: any(b["metadata"]["name"] == "node3" for r, b in world.cluster.asked if r == NODES))
+
+    run(scenario)
+
+
+def test_a_request_that_nobody_answers_is_looked_at_again_although_nothing_happens() -> None:
+    """It waits for reports for a moment, and nothing else would wake the pair when that is over."""
+
+    async def scenario(world: World) -> None:
+        created = moments.seconds(datetime.now(UTC) - timedelta(seconds=9))
+        request = switchover(of=SECOND.name, to="node4", created=created)
+        path = SWITCHOVERS.path("default", "move", "status")
+        world.store.put(SWITCHOVERS, as_document(SWITCHOVERS, request))
+        world.add(SECOND, ("node3", "node4"))
+        world.cluster.writable = True
+        for kind in KINDS:
+            world.store.deleted(kind, STRANGER)
+        world.store.whole.set()
+
+        def phases() -> list[str]:
+            return [body[2]["value"].get("phase", "Pending") for asked, body in world.cluster.asked if path in asked]
+
+        await soon(lambda: "Refused" in phases())
+        assert phases()[0] == "Pending"
 
     run(scenario)

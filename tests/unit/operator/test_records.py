@@ -72,7 +72,7 @@ def test_an_incident_becomes_a_failover_and_an_event_of_one_name() -> None:
     assert (event.name, event.reason, event.type) == ("vmstore-node2-1", reasons.FAILOVER, "Warning")
     assert event.note == (
         "the service moved from node1 to node2 in 11.2 s (node1 was lost), "
-        "2026-03-01T11:59:00.000000Z to 2026-03-01T11:59:11.200000Z"
+        "2026-03-01T11:59:00.000000Z to 2026-03-01T11:59:11.200000Z; look at the power, console and links of node1"
     )
     assert event.time == "2026-03-01T11:59:11.200000Z", "the hosts' time, however late it is told"
 

@@ -8,10 +8,10 @@ from storagepair_crds.views import NodeStatus
 from storagepair_operator.plan import plan
 from storagepair_operator.roles import leftover, roles, unseen
 from storagepair_operator.snapshot import Observed
-from unit.operator.builders import lone, node, snapshot, status
+from unit.operator.builders import NOW, lone, node, snapshot, status
 
 T1, T2 = "2026-03-01T11:00:01Z", "2026-03-01T11:00:02Z"
-SPECS = plan(snapshot(), {}, "s").nodes
+SPECS = plan(snapshot(), {}, "s", NOW).nodes
 
 ACTIVE, STANDBY = status("Active"), status()
 NOBODY = msgspec.structs.replace(ACTIVE, service=STANDBY.service)  # primary, not everything is up yet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -236,6 +237,20 @@ def test_transition_times_move_with_the_status_alone() -> None:
 def test_kept_entries_are_told() -> None:
     told = summary(snapshot(nodes=running(lun()).nodes)).pair
     assert "kept though its object is gone: LUN datastore1" in condition(told, "Accepted").message
+
+
+def test_a_machine_that_came_back_stands_by_before_its_agent_says_so() -> None:
+    """Its last report is from before the power cut, and says that it serves; the one that serves sees it again."""
+    view = running(active=SERVES, standby=SERVES)
+    late = dict(view.nodes)
+    late["node2"] = replace(late["node2"], reported="2026-03-01T11:59:00Z")
+    told = summary(replace(view, nodes=late)).pair
+    assert told is not None
+    assert (told.active, told.standby) == ("node2", "node1")
+    late["node2"] = replace(late["node2"], node=msgspec.structs.replace(late["node2"].node, status=lone(SERVES)))
+    told = summary(replace(view, nodes=late)).pair
+    assert told is not None
+    assert (told.active, told.standby) == ("node2", "")
 
 
 def test_failovers_are_counted() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from storagepair_crds.views import HeartbeatStatus, NodeStatus
 from storagepair_operator.cluster import ApiError
-from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS
+from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, SWITCHOVERS
 from storagepair_operator.snapshot import FINALIZER, Intent, Snapshot
 from storagepair_operator.store import Store
 from storagepair_operator.summarize import summarize
@@ -19,6 +20,7 @@ from unit.operator.builders import (
     KEY,
     NOW,
     acl,
+    failover,
     incident,
     lun,
     planned,
@@ -26,6 +28,7 @@ from unit.operator.builders import (
     served,
     snapshot,
     status,
+    switchover,
     written,
 )
 from unit.operator.fakes import STRANGER, FakeCluster, as_document
@@ -230,3 +233,72 @@ def test_what_was_written_is_in_view_at_once() -> None:
     api = Api(**{LUN: told})
     api.carry_out(snapshot(lun(held=False)))
     assert [each.metadata.resource_version for each in api.store.snapshot(KEY).luns] == ["11"]
+
+
+# ---------------------------------------------------------------------------- requests and the history
+
+MOVE = f"PATCH {SWITCHOVERS.path('default', 'move', 'status')}"
+
+
+def test_a_phase_is_written_once_over_what_it_was_decided_from() -> None:
+    api = Api()
+    view = replace(settled(running(active=SERVES)), switchovers=(switchover(),))
+    api.carry_out(view)
+    uid, version, status_ = api.body(MOVE)
+    assert (uid["value"], version["value"]) == ("uid-of-default-move", "10")
+    assert {test["op"] for test in (uid, version)} == {"test"}
+    assert status_["value"]["phase"] == "Running"
+    assert NODE1 not in api.cluster.requests, "the host is asked when the phase is on record"
+    assert api.cluster.requests.index(EVENTS) < api.cluster.requests.index(MOVE)
+
+
+def test_what_is_on_record_as_running_reaches_the_host_and_is_not_written_again() -> None:
+    api, view = Api(), settled(running(active=SERVES))
+    asked = replace(view, switchovers=(switchover(),))
+    begun = summarize(asked, planned(asked), NOW).switchovers["move"]
+    api.carry_out(replace(view, switchovers=(msgspec.structs.replace(switchover(), status=begun),)))
+    assert api.cluster.requests == [NODE1]
+    assert api.body(NODE1)["spec"]["switchover"]["to"] == "node2"
+
+
+TRIM = f"DELETE {FAILOVERS.path('default', 'vmstore-old')}"
+DONE = {"kind": "Status", "metadata": {}, "status": "Success"}
+
+
+def crowded() -> Snapshot:
+    view = running(active=SERVES)
+    assert view.pair is not None
+    spec = msgspec.structs.replace(view.pair.spec, failover_history_limit=1)
+    pair = msgspec.structs.replace(view.pair, spec=spec)
+    records = (failover("old", days=3), failover("new"))
+    return settled(replace(view, pair=pair, pairs={view.key: pair}, failovers=records))
+
+
+def test_a_record_too_many_is_deleted_by_its_uid_and_forgotten() -> None:
+    api = Api(**{TRIM: DONE})
+    view = crowded()
+    for record in view.failovers:
+        api.store.put(FAILOVERS, as_document(FAILOVERS, record))
+    assert api.carry_out(view) == ["Failover vmstore-old"]
+    assert api.body(TRIM)["preconditions"] == {"uid": "uid-of-default-vmstore-old"}
+    assert api.writer.writes == {("Failover", "delete"): 1}
+    assert api.store.count(FAILOVERS) == 1
+
+
+def test_a_record_that_somebody_holds_is_asked_for_once() -> None:
+    held = failover("old", days=3, deletion_timestamp="2026-03-01T12:00:00Z")
+    api = Api(**{TRIM: as_document(FAILOVERS, held, 11)})
+    api.carry_out(crowded())
+    assert api.store.count(FAILOVERS) == 1
+    again = Api()
+    again.carry_out(replace(crowded(), failovers=(held, failover("new"))))
+    assert TRIM not in again.cluster.requests
+
+
+def test_a_record_that_is_gone_or_another_one_by_now_stops_nothing_for_long() -> None:
+    gone = Api(**{TRIM: ApiError(404, "NotFound", "no")})
+    assert gone.carry_out(crowded()) == []
+    other = Api(**{TRIM: ApiError(409, "Conflict", "Precondition failed: UID in precondition")})
+    with pytest.raises(ApiError) as conflict:
+        other.carry_out(crowded())
+    assert conflict.value.conflict

@@ -1,0 +1,270 @@
+"""Failover, planned and unplanned: what people try before they trust a storage pair. Each under the verifying writer.
+
+docs/failover.md has a row for each of these; a test sees that every row names one of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from lab import drill
+from lab.initiator import Initiator
+from lab.lab import LabGuest
+from lab.pair import Pair
+from lab.stack import Stack
+from lab.waiting import wait_for
+
+NAMESPACE = "storage"
+DONE = ("Succeeded", "Refused", "Failed")
+# from the fault to its record: the guardian, the agent's pass and the operator, on an emulated machine
+RECORD_SECONDS = 180
+
+
+class Scene:
+    """A Ready pair: who is active, who is standby, and what happens to them."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.pair = Pair(stack, namespace=NAMESPACE)
+        self.initiator = Initiator(stack.lab.initiator)
+        self.active: LabGuest = stack.lab.machines[self.pair.active]
+        self.standby: LabGuest = stack.lab.machines[drill.other(self.pair, self.active.name)]
+
+    def moves(self, fault: Callable[[], object], cause: str) -> dict[str, Any]:
+        """The fault makes the standby serve, no acknowledged write is lost, and one record names the cause."""
+        outcome = drill.run(self.initiator, fault, self.standby)
+        assert (outcome.result.lost, outcome.result.errors) == (0, 0)
+        (record,) = self.pair.wait_failovers(1, seconds=RECORD_SECONDS)
+        print(f"{cause}: gap {outcome.gap_seconds:.1f} s, {record.get('phases')}, pause {record.get('pause')}")
+        assert (record["cause"], record["from"], record["to"]) == (cause, self.active.name, self.standby.name)
+        assert sum(drill.serves(node) for node in self.stack.lab.nodes if node.is_on()) == 1
+        return record
+
+    def stays(self, fault: Callable[[], object], until: Callable[[], object], what: str) -> drill.Outcome:
+        """The fault is dealt with where it happened: the writer goes on, nothing moves, nothing is recorded."""
+        outcome = drill.run(self.initiator, lambda: (fault(), wait_for(until, what, 90, interval=0.5)), self.active)
+        assert (outcome.result.lost, outcome.result.errors) == (0, 0)
+        print(f"gap {outcome.gap_seconds:.1f} s")
+        assert drill.serves(self.active)
+        assert self.pair.failovers() == []
+        return outcome
+
+    def switchover(self, name: str = "tonight", **spec: str) -> None:
+        """`kubectl create` of a Switchover to the standby."""
+        document = {
+            "apiVersion": "storagepair.dev/v1alpha1",
+            "kind": "Switchover",
+            "metadata": {"name": name},
+            "spec": {"pairRef": {"name": self.pair.name}, "to": self.standby.name, **spec},
+        }
+        self.stack.kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(document))
+
+    def outcome_of(self, name: str = "tonight") -> dict[str, Any]:
+        """The Switchover's status, once it is over."""
+        get = lambda: self.pair.get("switchovers", name).get("status", {})  # noqa: E731
+        return wait_for(lambda: get() if get().get("phase") in DONE else None, f"switchover {name}", 180, interval=0.5)
+
+    def condition_of(self, node: LabGuest, type_: str) -> dict[str, Any]:
+        """A condition that a node's agent reports."""
+        status = json.loads(self.stack.kubectl("get", "storagenode", node.name, "-o", "json")).get("status", {})
+        return next((c for c in status.get("conditions", []) if c["type"] == type_), {})
+
+    def told(self, reason: str) -> list[str]:
+        """The notes of the pair's events with this reason."""
+        events = json.loads(self.stack.kubectl("get", "events.v1.events.k8s.io", "-n", NAMESPACE, "-o", "json"))
+        return [each.get("note", "") for each in events["items"] if each["reason"] == reason]
+
+    def agents_away(self) -> None:
+        """Kubernetes' part of both hosts stands still: what happens now is the hosts' own doing."""
+        self.stack.freeze_kubelets()
+        for node in self.stack.lab.nodes:
+            node.ssh("pkill -STOP -f [s]toragepair-node-agent")
+
+    def agents_back(self) -> None:
+        for node in self.stack.lab.nodes:
+            if node.is_on():
+                node.ssh("pkill -CONT -f [s]toragepair-node-agent", check=False)
+        self.stack.thaw_kubelets()
+
+
+@pytest.fixture()
+def scene(ready: Stack) -> Iterator[Scene]:
+    made = Scene(ready)
+    ready.freeze_kubelets()
+    yield made
+    ready.thaw_kubelets()
+
+
+# --- planned ------------------------------------------------------------------------------------------------------
+
+
+def test_a_switchover_moves_the_service_once_and_tells_the_pause_that_initiators_felt(scene: Scene) -> None:
+    record = scene.moves(scene.switchover, "Planned")
+    status = scene.outcome_of()
+    assert (status["phase"], record["request"]) == ("Succeeded", f"{NAMESPACE}/tonight")
+    names = [phase["name"] for phase in record["phases"]]
+    assert [
+        n for n in names if n in ("asked", "silent", "promoted", "mounted", "targets", "vip", "open", "first-login")
+    ]
+    order = ["asked", "silent", "targets-off", "promoted", "mounted", "targets", "vip", "open", "first-login"]
+    assert [name for name in names if name in order] == order
+    assert record["pause"]["lastCompletedTime"] < record["pause"]["firstCompletedTime"]
+    assert record["pause"]["milliseconds"] > 0
+    # the same manifest again, as a restore would bring it: nothing moves
+    scene.stack.kubectl("delete", "switchover", "tonight", "-n", NAMESPACE)
+    before = scene.active
+    wait_for(lambda: scene.pair.active == scene.standby.name, "the status to follow", 60, interval=0.5)
+    scene.stack.thaw_kubelets()
+    back = Scene(scene.stack)
+    assert back.standby.name == before.name
+    back.switchover()  # of the same name, to the other side
+    status = back.outcome_of()
+    assert (status["phase"], status["reason"]) == ("Refused", "AlreadyCarriedOut"), status
+    assert drill.serves(back.active)
+
+
+def test_a_switchover_is_refused_when_the_standby_could_not_serve(scene: Scene) -> None:
+    scene.standby.ssh(["drbdadm", "disconnect", "storagepair"])
+    wait_for(lambda: scene.condition_of(scene.active, "Replication").get("status") == "False", "the report", 60)
+    scene.switchover()
+    status = scene.outcome_of()
+    assert status["phase"] == "Refused"
+    assert scene.pair.name in status["message"] or scene.standby.name in status["message"]
+    assert drill.serves(scene.active)
+    assert scene.pair.failovers() == []
+
+
+# --- unplanned ----------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_heartbeat_hands_the_service_over_at_once(scene: Scene) -> None:
+    scene.moves(lambda: scene.active.ssh("kill -KILL $(cat /run/heartbeat.pid)"), "HeartbeatStopped")
+
+
+def test_a_restart_of_heartbeat_on_the_active_node_moves_the_service_and_names_the_cause(scene: Scene) -> None:
+    scene.moves(lambda: scene.active.ssh(["systemctl", "restart", "heartbeat"], timeout=180), "HeartbeatStopped")
+
+
+def test_the_loss_of_the_service_network_moves_the_service_to_the_node_that_has_it(scene: Scene) -> None:
+    def both_cables() -> None:
+        for nic in ("eth0", "eth1"):
+            scene.active.unplug(nic)
+
+    scene.moves(both_cables, "ServiceNetworkLost")
+
+
+def test_a_service_that_a_person_stopped_by_hand_is_served_by_the_other_node(scene: Scene) -> None:
+    stop = ["/etc/ha.d/resource.d/storagepair", "stop"]
+    scene.moves(lambda: scene.active.ssh(stop), "OperatorError")
+
+
+def test_a_tgtd_that_can_not_run_any_more_moves_the_service(scene: Scene) -> None:
+    def broken() -> None:
+        scene.active.ssh(["mv", "/usr/sbin/tgtd", "/usr/sbin/tgtd.away"])
+        scene.active.ssh("kill -KILL $(pgrep -x tgtd)")
+
+    scene.moves(broken, "ResourceFailed")
+
+
+def test_a_full_file_system_stops_neither_writes_nor_a_switchover(scene: Scene) -> None:
+    # everything that can be had, to the last block
+    scene.active.ssh("dd if=/dev/zero of=/storage/filler bs=64k status=none; sync", check=False)
+    record = scene.moves(lambda: scene.active.ssh(["/usr/share/heartbeat/hb_standby", "all"]), "Planned")
+    assert record["to"] == scene.standby.name
+
+
+# --- no failover --------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_tgtd_gets_its_targets_back_without_agent_and_without_failover(scene: Scene) -> None:
+    scene.agents_away()
+    pid = scene.active.ssh(["pgrep", "-x", "tgtd"]).stdout.split()[0]
+
+    def whole_again() -> bool:
+        shown = scene.active.ssh("pgrep -x tgtd; /etc/ha.d/resource.d/storagepair status", check=False).stdout.split()
+        return shown[-1:] == ["running"] and shown[0] != pid
+
+    scene.stays(lambda: scene.active.ssh(["kill", "-KILL", pid]), whole_again, "the targets to be back")
+    scene.agents_back()
+
+
+def test_a_dead_disk_of_the_active_node_leaves_the_service_running_on_the_peers_copy(scene: Scene) -> None:
+    gone = "readlink -f /sys/block/vdb/device/.."
+    scene.stays(
+        lambda: scene.active.ssh(f"echo 1 > $({gone})/remove"),
+        lambda: scene.condition_of(scene.active, "Replication").get("reason") == "DiskFailed",
+        "the agent to tell of the disk",
+    )
+    assert "DRBD" in scene.condition_of(scene.active, "Replication")["message"]
+
+
+@pytest.mark.parametrize("loss", ["a cable", "a switch"])
+def test_a_bond_hides_the_loss_of(scene: Scene, loss: str) -> None:
+    fault = (lambda: scene.active.unplug("eth0")) if loss == "a cable" else (lambda: scene.stack.lab.switch_off("svcA"))
+
+    def noticed() -> bool:
+        condition = scene.condition_of(scene.active, "Network")
+        return condition.get("status") == "False" and "eth0" in condition.get("message", "")
+
+    outcome = scene.stays(fault, noticed, "the agent to tell of the link")
+    assert outcome.gap_seconds < 10
+
+    def told() -> bool:
+        reason = scene.condition_of(scene.active, "Network")["reason"]
+        return any("eth0" in note for note in scene.told(reason))
+
+    assert wait_for(told, "an event of the link", 60, interval=1)
+
+
+def test_a_lun_whose_file_is_gone_does_not_take_the_others_with_it(scene: Scene) -> None:
+    second = {
+        "apiVersion": "storagepair.dev/v1alpha1",
+        "kind": "LUN",
+        "metadata": {"name": "scratch"},
+        "spec": {"pairRef": {"name": scene.pair.name}, "size": "8Mi"},
+    }
+    scene.stack.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(second))
+    ready = lambda: scene.pair.condition("Ready", "lun", "scratch").get("status")  # noqa: E731
+    wait_for(lambda: ready() == "True", "the second LUN", 90, interval=1)
+    scene.active.ssh(["rm", "/storage/luns/scratch/disk.img"])
+    scene.moves(lambda: scene.active.ssh(["/usr/share/heartbeat/hb_standby", "all"]), "Planned")
+    wait_for(lambda: ready() == "False", "the LUN to say that its file is gone", 90, interval=1)
+    assert "disk.img" in scene.pair.condition("Ready", "lun", "scratch")["message"]
+    assert scene.pair.condition("Ready", "lun", "datastore1")["status"] == "True"
+
+
+# --- Kubernetes away ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["a standby command", "a power cut"])
+@pytest.mark.parametrize("away", ["the API server", "the operator", "the agents"])
+def test_a_failover_happens_without_and_is_recorded_once_afterwards(scene: Scene, away: str, kind: str) -> None:
+    leave: dict[str, Callable[[], object]] = {
+        "the API server": scene.stack.lab.cut_api,
+        "the operator": scene.stack.stop_operator,
+        "the agents": scene.agents_away,
+    }
+    back: dict[str, Callable[[], object]] = {
+        "the API server": scene.stack.lab.restore_api,
+        "the operator": scene.stack.start_operator,
+        "the agents": scene.agents_back,
+    }
+    standby = ["/usr/share/heartbeat/hb_standby", "all"]
+    fault = scene.active.power_cut if kind == "a power cut" else lambda: scene.active.ssh(standby)
+    leave[away]()
+    began = int(scene.standby.ssh(["date", "+%s"]).stdout)
+    outcome = drill.run(scene.initiator, fault, scene.standby)
+    ended = int(scene.standby.ssh(["date", "+%s"]).stdout)
+    assert (outcome.result.lost, outcome.result.errors) == (0, 0)
+    assert scene.pair.failovers() == [], "nobody could tell of it yet"
+    back[away]()
+    (record,) = scene.pair.wait_failovers(1, seconds=RECORD_SECONDS)
+    assert record["cause"] == ("NodeLost" if kind == "a power cut" else "Planned")
+    at = int(scene.standby.ssh(["date", "-d", record["endTime"], "+%s"]).stdout)
+    assert began <= at <= ended, "with its true time, not that of its delivery"
+    wait_for(lambda: scene.pair.active == scene.standby.name, "the status to follow", 60, interval=0.5)
+    assert len(scene.pair.failovers()) == 1
+    assert len(scene.told("Failover") + scene.told("Switchover")) == 1

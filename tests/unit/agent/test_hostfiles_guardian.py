@@ -1,0 +1,207 @@
+"""What the guardian and `move` do and refuse, on a folder that plays the host. dash runs them, as on Debian."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from unit.agent.fakehost import FakeHost
+
+DEAD = "Nov 22 14:44:42 node1 heartbeat: [668]: WARN: node node2: is dead\n"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    made = FakeHost(tmp_path)
+    made.exports()
+    made.write("log/ha-log", "")
+    made.heartbeat()
+    return made
+
+
+@contextmanager
+def guardian(host: FakeHost) -> Iterator[subprocess.Popen[str]]:
+    """The guardian with a quick clock; ended with all that it started."""
+    process = host.spawn("guardian")
+    try:
+        host.await_file("run/guardian-ticks")
+        yield process
+    finally:
+        host.end(process)
+
+
+def wait_started(host: FakeHost, seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if host.read("run/storagepair/state") == "started\n":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def ticks(host: FakeHost, count: int) -> None:
+    """Until the guardian has looked at everything that often again."""
+    before = len(host.read("run/guardian-ticks"))
+    deadline = time.monotonic() + 30
+    while len(host.read("run/guardian-ticks")) < before + count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_peer_that_released_is_followed_at_once(host):
+    host.drbd(peer="Primary")
+    with guardian(host):
+        ticks(host, 2)
+        assert host.read("run/storagepair/state") == ""
+        host.drbd(peer="Secondary")
+        host.mirror_event()
+        assert wait_started(host)
+
+
+def test_a_peer_that_heartbeat_declares_dead_is_followed_at_once(host):
+    host.drbd(peer="Unknown", connection="WFConnection")
+    with guardian(host):
+        host.append("log/ha-log", DEAD)
+        assert wait_started(host)
+
+
+@pytest.mark.parametrize("why", ["no heartbeat", "old data", "a peer that serves", "another machine died"])
+def test_nothing_is_taken_over_with(host, why):
+    host.drbd(peer="Primary")
+    log = DEAD
+    if why == "no heartbeat":
+        host.heartbeat(running=False)
+        host.drbd(peer="Unknown", connection="WFConnection")
+    elif why == "old data":
+        host.drbd(peer="Unknown", connection="WFConnection", disk="Outdated")
+    elif why == "another machine died":
+        log = DEAD.replace("node2:", "10.10.25.254:")
+    with guardian(host):
+        host.append("log/ha-log", log)
+        host.mirror_event()
+        ticks(host, 20)
+        assert "started" not in host.read("run/storagepair/state")
+    assert "ro:Secondary/" in host.read("proc/drbd")
+
+
+def test_targets_that_tgtd_lost_come_back_and_the_service_stays(host):
+    host.service("start")
+    host.settled()
+    with guardian(host):
+        ticks(host, 3)
+        host.write("tgtd", "")
+        host.tgtd_pid(4711)
+        deadline = time.monotonic() + 20
+        while "LUN: 1" not in host.read("tgtd") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "LUN: 1" in host.read("tgtd")
+        assert wait_started(host)
+        assert not any("secondary" in call for call in host.calls())
+
+
+def test_while_tgtd_does_not_answer_the_service_is_not_given_up(host):
+    host.service("start")
+    host.settled()
+    host.fail("tgtadm", "--op", "can't connect to tgt daemon")
+    host.write("tgtd", "")
+    host.tgtd_pid(4711)
+    with guardian(host):
+        ticks(host, 5)
+        assert host.read("run/storagepair/state") == "started\n"
+        assert not any("secondary" in call for call in host.calls())
+
+
+def test_an_open_port_without_the_service_is_closed(host):
+    host.service("start")
+    host.settled()
+    host.service("stop")
+    host.write("run/storagepair/port", "open\n")
+    host.drbd(peer="Primary")
+    host.calls()
+    with guardian(host):
+        ticks(host, 3)
+    assert any("flush set inet storagepair open" in call for call in host.calls())
+
+
+# ---------------------------------------------------------------------------- move
+
+
+@pytest.fixture
+def active(host: FakeHost) -> FakeHost:
+    host.service("start")
+    host.settled()
+    host.drbd(role="Primary")
+    host.write("nodestatus", "active\n")
+    host.calls()
+    return host
+
+
+def move(host: FakeHost, to="node2", name="storage/tonight", uid="u-1", *more: str) -> tuple[int, str]:
+    done = host.run("move", to, name, uid, *more)
+    assert done.stdout, done.stderr
+    return done.returncode, done.stdout.splitlines()[-1]
+
+
+def standbys(host: FakeHost) -> int:
+    return sum(call.startswith("hb_standby") for call in host.calls())
+
+
+def test_a_move_asks_heartbeat_once_and_waits_until_the_peer_is_primary(active):
+    active.on_standby("Secondary", "Primary")
+    code, word = move(active)
+    assert (code, word) == (0, "Moved node2 has the service")
+    assert standbys(active) == 1
+    assert active.read("storage/.storagepair/requests").startswith("storage/tonight u-1 ")
+    assert active.read("run/storagepair/intent").startswith("Planned storage/tonight ")
+
+
+def test_a_name_that_was_carried_out_is_never_carried_out_again(active):
+    active.write("storage/.storagepair/requests", "storage/tonight u-1 1795379566\n")
+    for uid in ("u-1", "u-2"):
+        code, word = move(active, uid=uid)
+        assert code == 75
+        assert word.startswith("AlreadyCarriedOut")
+    assert standbys(active) == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "spoil"),
+    [
+        ("NotActive", lambda host: host.write("run/storagepair/state", "stopped\n")),
+        ("PeerNotSeen", lambda host: host.heartbeat(running=False)),
+        ("PeerNotSeen", lambda host: host.write("nodestatus", "dead\n")),
+        ("NotConnected", lambda host: host.drbd(role="Primary", connection="WFConnection")),
+        ("NotUpToDate", lambda host: host.drbd(role="Primary", peer_disk="Inconsistent")),
+        ("MoveUnderWay", lambda host: host.write("run/storagepair/intent", "Planned - -\n")),
+    ],
+)
+def test_a_move_is_refused_and_nothing_changed(active, reason, spoil):
+    spoil(active)
+    code, word = move(active)
+    assert code == 75
+    assert word.split()[0] == reason
+    assert standbys(active) == 0
+    assert active.read("storage/.storagepair/requests") == ""
+
+
+def test_a_move_to_another_machine_or_too_late_is_refused(active):
+    assert move(active, "node3")[1].startswith("NotPeer")
+    assert move(active, "node2", "storage/tonight", "u-1", "1000")[1].startswith("TooLate")
+    assert standbys(active) == 0
+
+
+def test_a_move_that_heartbeat_does_not_carry_out_is_a_failure_that_says_where_to_look(active):
+    code, word = move(active)
+    assert code == 1
+    assert word.startswith("NotReleased")
+    assert active.read("run/storagepair/intent") == ""
+
+
+@pytest.mark.parametrize("name", ["$(reboot)", "a b", "nonamespace"])
+def test_what_is_no_name_is_not_taken_for_one(active, name):
+    assert active.run("move", "node2", name, "u-1").returncode == 2
+    assert standbys(active) == 0
