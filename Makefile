@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PYTHON := build/venv/bin/python
 export PYTHONPATH := tests
 
-.PHONY: help setup demo down test check unit api e2e lab format lock
+.PHONY: help setup demo down test check unit api e2e bench-operator lab format lock
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: ## system packages and the virtual environment (both other commands do this by themselves)
 	@tests/setup
@@ -39,6 +39,11 @@ api: setup ## on a real kube-apiserver
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0
+
+PAIRS ?= 500
+LUNS ?= 2500
+bench-operator: setup ## the operator with a tenth, three tenths and all of PAIRS=500 LUNS=2500: cost, table, plot
+	$(PYTHON) -m bench.operator_scale --pairs=$(PAIRS) --luns=$(LUNS) $(ARGS)
 
 lab: setup ## the lab's own command line: make lab ARGS="status"
 	@$(PYTHON) -m lab $(ARGS)

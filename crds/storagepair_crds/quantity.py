@@ -24,6 +24,21 @@ class QuantityError(ValueError):
     """The text is no quantity, or one that is not a whole number within 64 bits."""
 
 
+def exact_quantity(text: str) -> Fraction:
+    """The exact number that a quantity stands for. Raises `QuantityError` for what is no quantity.
+
+    >>> exact_quantity("1500m"), exact_quantity("0.5Ki")
+    (Fraction(3, 2), Fraction(512, 1))
+    """
+    match = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None or not (match["whole"] or match["part"]):
+        raise QuantityError(f"{text[:_LONGEST]!r} is not a quantity such as 9Gi or 500Mi")
+    part = match["part"] or ""
+    number = Fraction(int(f"{match['whole']}{part}"), 10 ** len(part))
+    value = number * (Fraction(10) ** int(match["exponent"]) if match["exponent"] else _FACTOR[match["suffix"] or ""])
+    return -value if match["sign"] == "-" else value
+
+
 def parse_quantity(text: str) -> int:
     """The exact whole number that a quantity stands for.
 
@@ -33,14 +48,7 @@ def parse_quantity(text: str) -> int:
     >>> parse_quantity("9Gi"), parse_quantity("1.5Ki"), parse_quantity("2e3"), parse_quantity("1000m")
     (9663676416, 1536, 2000, 1)
     """
-    match = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
-    if match is None or not (match["whole"] or match["part"]):
-        raise QuantityError(f"{text[:_LONGEST]!r} is not a quantity such as 9Gi or 500Mi")
-    part = match["part"] or ""
-    number = Fraction(int(f"{match['whole']}{part}"), 10 ** len(part))
-    value = number * (Fraction(10) ** int(match["exponent"]) if match["exponent"] else _FACTOR[match["suffix"] or ""])
-    if match["sign"] == "-":
-        value = -value
+    value = exact_quantity(text)
     if value.denominator != 1:
         raise QuantityError(f"{text!r} is not a whole number")
     if not -_INT64 <= value.numerator < _INT64:

@@ -2,9 +2,9 @@
 
 `validate()` checks what the OpenAPI schema says: types, patterns, enums, bounds, unique list entries, and fields that
 no schema knows (which the API server would prune silently). The CRDs' CEL rules (`x-kubernetes-validations`:
-immutability and what spans several fields) are NOT evaluated offline, for want of a CEL library: only the API server
-does that. What a host must be sure of is therefore said by patterns and bounds in the StorageNode schema, not by CEL
-alone.
+immutability and what spans several fields) are NOT evaluated here: the hosts carry no CEL library (`storagepair
+validate` does). What a host must be sure of is therefore said by patterns and bounds in the StorageNode schema, not by
+CEL alone.
 
 Source of the semantics: the documentation of apiextensions.k8s.io/v1 (structural schemas, defaulting, pruning).
 """
@@ -12,9 +12,9 @@ Source of the semantics: the documentation of apiextensions.k8s.io/v1 (structura
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.resources
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +33,7 @@ __all__ = [
     "definitions",
     "openapi_schema",
     "parse_quantity",
+    "path_text",
     "validate",
 ]
 
@@ -43,7 +44,7 @@ class SchemaError(Exception):
     """No CRD of this package has the kind."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing that is wrong with a document. `field` is a path such as `spec.nodes[0].disk`, "" for the whole."""
 
@@ -51,6 +52,7 @@ class Problem:
     name: str
     field: str
     message: str
+    keyword: str = dataclasses.field(default="", compare=False)  # of the schema that refuses it, such as `pattern`
 
     def __str__(self) -> str:
         what = " ".join(part for part in (self.kind, self.name) if part) or "document"
@@ -95,10 +97,16 @@ def validate(document: Json) -> tuple[Problem, ...]:
     if not isinstance(kind, str) or kind not in definitions():
         return (Problem(*shown, "kind", f"must be one of {', '.join(sorted(definitions()))}"),)
     errors = _validator(kind).iter_errors(document)
-    return tuple(sorted({Problem(*shown, _path(error.absolute_path), error.message) for error in errors}))
+    found = {Problem(*shown, path_text(error.absolute_path), error.message, str(error.validator)) for error in errors}
+    return tuple(sorted(found))
 
 
-def _path(parts: Iterable[str | int]) -> str:
+def path_text(parts: Iterable[str | int]) -> str:
+    """A field's path as people write it.
+
+    >>> path_text(["spec", "nodes", 0, "disk"])
+    'spec.nodes[0].disk'
+    """
     path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"

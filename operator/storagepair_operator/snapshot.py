@@ -41,8 +41,9 @@ class Snapshot:
     acls: tuple[InitiatorACL, ...] = ()
     failovers: tuple[Failover, ...] = ()
     switchovers: tuple[Switchover, ...] = ()
-    nodes: Mapping[str, Observed] = field(default_factory=dict)  # all StorageNodes
-    pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)  # all; None where unreadable
+    # the pair itself and all whose claims decide about its own (more than those change nothing); None where unreadable
+    pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)
+    nodes: Mapping[str, Observed] = field(default_factory=dict)  # the StorageNodes of all these
     unreadable: tuple[str, ...] = ()  # objects that may concern it, exist and can't be read: "LUN datastore1"
 
     @property

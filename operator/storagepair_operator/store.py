@@ -17,6 +17,7 @@ import msgspec
 from storagepair_crds.views import LUN as LUNView
 from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, Switchover, view
 
+from storagepair_operator.claimindex import ClaimIndex
 from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind, PairKey
 from storagepair_operator.snapshot import Observed, Snapshot, by_age, owner
 
@@ -59,6 +60,7 @@ class Store:
         self._changed = changed
         self._entries: dict[Kind, dict[str, Entry]] = {kind: {} for kind in KINDS}
         self._by_pair: dict[tuple[Kind, PairKey], dict[str, Entry]] = {}
+        self._claims = ClaimIndex()
         self._garbled: dict[str, Entry] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
 
@@ -75,6 +77,7 @@ class Store:
             self._garbled[entry.uid] = entry
         for key in entry.keys:
             self._by_pair.setdefault((kind, key), {})[entry.uid] = entry
+        self._claims.add(entry.uid, entry.keys, entry.value)
         self._announce(kind, known, entry)
         return True
 
@@ -111,10 +114,10 @@ class Store:
         return len(self._entries[kind])
 
     def snapshot(self, key: PairKey) -> Snapshot:
-        """An immutable picture of what concerns one pair."""
-        pairs = {PairKey(e.namespace, e.name): e.value for e in _latest(self._entries[PAIRS].values())}
-        kinds = (LUNS, ACLS, FAILOVERS, SWITCHOVERS)
-        mine = [entry for kind in kinds for entry in self._by_pair.get((kind, key), {}).values()]
+        """An immutable picture of what concerns one pair: its own, and the other pairs that claim what it claims."""
+        rivals = self._claims.rivals(key)
+        pairs = {k: e.value for k in rivals for e in _latest(self._of(PAIRS, k))}
+        mine = [entry for kind in (LUNS, ACLS, FAILOVERS, SWITCHOVERS) for entry in self._of(kind, key)]
         pair = pairs.get(key)
         return Snapshot(
             key=key,
@@ -125,12 +128,15 @@ class Store:
             switchovers=tuple(by_age(e.value for e in mine if isinstance(e.value, Switchover))),
             nodes={
                 e.name: Observed(e.value, e.reported)
-                for e in _latest(self._entries[NODES].values())
+                for e in _latest(self._entries[NODES][uid] for uid in self._claims.nodes(rivals))
                 if isinstance(e.value, StorageNode)
             },
             pairs={k: v if isinstance(v, StoragePair) else None for k, v in pairs.items()},
             unreadable=self._unreadable(key),
         )
+
+    def _of(self, kind: Kind, key: PairKey) -> Iterable[Entry]:
+        return self._by_pair.get((kind, key), {}).values()
 
     def _unreadable(self, key: PairKey) -> tuple[str, ...]:
         entries = (e for e in self._garbled.values() if e.kind is NODES or e.namespace == key.namespace)
@@ -146,6 +152,7 @@ class Store:
         if entry is None:
             return
         self._garbled.pop(entry.uid, None)
+        self._claims.remove(entry.uid)
         for key in entry.keys:
             siblings = self._by_pair[entry.kind, key]
             del siblings[entry.uid]

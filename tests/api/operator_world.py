@@ -66,7 +66,9 @@ def free_port() -> int:
 class Operator:
     """The real process, with its own service account's token."""
 
-    def __init__(self, plane: ControlPlane, *, server: str | None = None, audit_seconds: float = 2) -> None:
+    def __init__(
+        self, plane: ControlPlane, *, server: str | None = None, audit_seconds: float = 2, log_level: str = "debug"
+    ) -> None:
         self.plane = plane
         self.name = f"operator-{next(_numbers)}"
         self.log = plane.folder / f"{self.name}.log"
@@ -74,7 +76,14 @@ class Operator:
         path = plane.folder / f"{self.name}.kubeconfig"
         plane.service_account_kubeconfig(SYSTEM, ACCOUNT, path, server=server)
         self._argv = [
-            *(sys.executable, "-m", "storagepair_operator.main", "run", f"--kubeconfig={path}", "--log-level=debug"),
+            *(
+                sys.executable,
+                "-m",
+                "storagepair_operator.main",
+                "run",
+                f"--kubeconfig={path}",
+                f"--log-level={log_level}",
+            ),
             *(f"--audit-seconds={audit_seconds}", f"--health-port={self._port}"),
         ]
 

@@ -1,8 +1,9 @@
 """The programs of a Kubernetes cluster: from KUBEBUILDER_ASSETS, or built once from their Go modules.
 
 Nothing is vendored and no binary is downloaded: `kubernetes/go.mod` and `containerd/go.mod` beside this file
-pin the versions, `go build` does the rest. The result goes to the cache as three artifacts, so that a control
-plane can start while what only real nodes need is still being built.
+pin the versions, `go build` does the rest. The result goes to the cache as artifacts of their own, so that a control
+plane can start while what only real nodes need is still being built. What tests ask the kstatus library with comes the
+same way.
 
 `python -m lab.binaries [NAME ...]` builds what is missing (everything without a name) and prints the paths.
 """
@@ -65,6 +66,7 @@ class Bundle:
     packages: Mapping[str, str]
     ldflags: str
     tags: str = ""
+    sources: tuple[Path, ...] = ()  # of our own; go.sum pins all the others
 
 
 BUNDLES = (
@@ -90,6 +92,13 @@ BUNDLES = (
         packages={name: f"{_CONTAINERD}/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
         ldflags="-s -w",
         tags="no_btrfs no_devmapper no_zfs",
+    ),
+    Bundle(
+        name="kstatus",
+        module=_HERE.parent / "api" / "kstatus",
+        packages={"kstatus": "storagepair.dev/tests/kstatus"},
+        ldflags="-s -w",
+        sources=(_HERE.parent / "api" / "kstatus" / "main.go",),
     ),
 )
 NAMES = tuple(name for bundle in BUNDLES for name in bundle.packages)
@@ -131,6 +140,7 @@ def _key_inputs(bundle: Bundle) -> dict[str, cache.KeyInput]:
         "tags": bundle.tags,
         "go.mod": bundle.module / "go.mod",
         "go.sum": bundle.module / "go.sum",
+        **{path.name: path for path in bundle.sources},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from storagepair_crds.views import StoragePair
+from storagepair_crds.views import StorageNode, StoragePair
 
 from storagepair_operator import reasons
 from storagepair_operator.kinds import PairKey
@@ -26,7 +26,7 @@ def judge(snapshot: Snapshot, pair: StoragePair) -> Verdict:
     What a host already serves wins over any newcomer; age, then name, breaks ties between newcomers only.
     """
     held = _held(snapshot.nodes, snapshot.pairs)
-    wanted = list(_claims(pair))
+    wanted = list(wants(pair))
     for claim in wanted:
         holder = held.get(claim, snapshot.key)
         if holder != snapshot.key:
@@ -44,7 +44,8 @@ def bare(address: str) -> str:
     return address.partition("/")[0]
 
 
-def _claims(pair: StoragePair) -> Iterator[Claim]:
+def wants(pair: StoragePair) -> Iterator[Claim]:
+    """What a pair's document claims."""
     for node in pair.spec.nodes:
         yield Claim("node", node.name)
     yield Claim("vip", bare(pair.spec.virtual_ip.address))
@@ -52,15 +53,21 @@ def _claims(pair: StoragePair) -> Iterator[Claim]:
         yield Claim("iqn", target.iqn)
 
 
+def holds(node: StorageNode) -> Iterator[Claim]:
+    """What a host's document gives to the pair that it was written for."""
+    yield Claim("node", node.metadata.name)
+    yield Claim("vip", bare(node.spec.virtual_ip.address))
+    for target in node.spec.targets:
+        yield Claim("iqn", target.iqn)
+
+
 def _held(nodes: Mapping[str, Observed], pairs: Mapping[PairKey, StoragePair | None]) -> dict[Claim, PairKey]:
     """What the hosts' documents give to pairs that exist (by name: a restored namespace's pair has a new UID)."""
     held: dict[Claim, PairKey] = {}
-    for name, seen in nodes.items():
-        key, spec = owner(seen.node), seen.node.spec
+    for seen in nodes.values():
+        key = owner(seen.node)
         if key in pairs:
-            held[Claim("node", name)] = key
-            held[Claim("vip", bare(spec.virtual_ip.address))] = key
-            held.update({Claim("iqn", target.iqn): key for target in spec.targets})
+            held.update(dict.fromkeys(holds(seen.node), key))
     return held
 
 
@@ -69,7 +76,7 @@ def _granted(snapshot: Snapshot, held: Mapping[Claim, PairKey]) -> dict[Claim, P
     granted: dict[Claim, PairKey] = {}
     pairs = [(key, pair) for key, pair in snapshot.pairs.items() if pair is not None]
     for key, pair in sorted(pairs, key=lambda item: (item[1].metadata.creation_timestamp, item[0])):
-        claims = list(_claims(pair))
+        claims = list(wants(pair))
         if pair.metadata.deletion_timestamp or any(held.get(claim, key) != key for claim in claims):
             continue
         if all(granted.get(claim, key) == key for claim in claims):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from storagepair_crds.views import Condition
 
-from storagepair_operator import moments
+from storagepair_operator import moments, reasons
 from storagepair_operator.plan.model import Verdict
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -26,6 +26,22 @@ class State(NamedTuple):
 def accepted(verdict: Verdict) -> State:
     """The condition Accepted of a verdict."""
     return State("Accepted", TRUE if verdict.accepted else FALSE, verdict.reason, verdict.message)
+
+
+_WAITS_FOR_SOMEBODY = (reasons.FAILED, reasons.DUAL_PRIMARY)
+
+
+def stalled(ready: State, verdict: Verdict) -> tuple[State, ...]:
+    """The condition Stalled, which is there only while it is True: what does not go on unless somebody does something.
+
+    A document is refused, a host could not do it, or both machines are primary. This is kstatus' word for "failed"; a
+    pair that may still come is waited for (docs/decisions/0012).
+    """
+    if not verdict.accepted and verdict.reason != reasons.PAIR_NOT_FOUND:
+        return (State("Stalled", TRUE, verdict.reason, verdict.message),)
+    if ready.reason in _WAITS_FOR_SOMEBODY:
+        return (State("Stalled", TRUE, ready.reason, ready.message),)
+    return ()
 
 
 def find(conditions: Iterable[Condition], type_: str) -> Condition | None:

@@ -30,9 +30,10 @@ def lun_status(lun: LUN, verdict: Verdict, hosts: list[Observed], roles: Roles, 
     state = _lun_state(lun, verdict, roles, told.get(_name(roles.active)))
     best = next(iter(told.values()), None)
     old = lun.status
+    states = (state, conditions.accepted(verdict), *conditions.stalled(state, verdict))
     return LUNStatus(
         observed_generation=lun.metadata.generation,
-        conditions=conditions.turn(old.conditions, (state, conditions.accepted(verdict)), lun.metadata.generation, now),
+        conditions=conditions.turn(old.conditions, states, lun.metadata.generation, now),
         number=best.number if best and best.number is not None else old.number,
         serial=(best.serial if best else "") or old.serial,
         size_bytes=best.size_bytes if best and best.size_bytes is not None else old.size_bytes,
@@ -42,7 +43,8 @@ def lun_status(lun: LUN, verdict: Verdict, hosts: list[Observed], roles: Roles, 
 def acl_status(acl: InitiatorACL, verdict: Verdict, roles: Roles, now: datetime) -> InitiatorACLStatus:
     """What an InitiatorACL does."""
     generation = acl.metadata.generation
-    states = (_acl_state(acl, verdict, roles), conditions.accepted(verdict))
+    state = _acl_state(acl, verdict, roles)
+    states = (state, conditions.accepted(verdict), *conditions.stalled(state, verdict))
     return InitiatorACLStatus(
         observed_generation=generation,
         conditions=conditions.turn(acl.status.conditions, states, generation, now),

@@ -25,12 +25,14 @@ def pair_status(
     ready_nodes = machines.nodes_ready(hosts, pair.status, generation)
     phrase, replicated = _replicated(hosts, roles)
     serving = _serving(hosts, roles, ready_nodes)
+    ready = _ready(verdict, serving, ready_nodes, replicated, hosts, roles)
     states = (
-        _ready(verdict, serving, ready_nodes, replicated, hosts, roles),
+        ready,
         _accepted(verdict, plan),
         serving,
         replicated,
         ready_nodes,
+        *conditions.stalled(ready, verdict),
     )
     glance = machines.at_a_glance(hosts, roles)
     return PairStatus(

@@ -1,0 +1,1 @@
+"""The command `storagepair`, for people and pipelines: `validate` checks documents without a cluster."""

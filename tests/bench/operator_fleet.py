@@ -1,0 +1,118 @@
+"""Many pairs, and their machines at the API only: each agent carries its document out at once and reports it.
+
+The agents see and write what the real ones do: their StorageNode by a watch, its status by a merge patch of what
+differs, and nothing while nothing changes.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from api.operator_world import Agents
+from storagepair_crds.views import NodeSpec, document, view
+
+from bench.operator_client import Client
+from bench.operator_view import API, View
+
+Json = Any
+NAMESPACE = "bench"
+SAMPLE = Path(__file__).parents[2] / "manifests" / "samples" / "storagepair.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchPair:
+    """One pair of the bench; everything of it is named after its number."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"pair{self.number:03}"
+
+    @property
+    def nodes(self) -> tuple[str, str]:
+        return f"n{self.number:03}a", f"n{self.number:03}b"
+
+    def lun(self, number: int) -> str:
+        """The name of one of its LUNs."""
+        return f"{self.name}-lun{number}"
+
+    def documents(self, luns: int) -> Iterator[Json]:
+        """The sample, for these machines, with so many LUNs."""
+        pair, lun, acl = yaml.safe_load_all(SAMPLE.read_text())
+        network = f"10.{64 + self.number // 250}.{self.number % 250}"
+        pair["metadata"] = {"name": self.name, "namespace": NAMESPACE}
+        for node, name, host in zip(pair["spec"]["nodes"], self.nodes, (131, 132), strict=True):
+            node["name"] = name
+            node["addresses"][0]["address"] = f"{network}.{host}/24"
+        pair["spec"]["heartbeat"]["pingAddresses"] = [f"{network}.254"]
+        pair["spec"]["virtualIP"]["address"] = f"{network}.136/24"
+        pair["spec"]["targets"][0]["iqn"] = f"iqn.2011-03.org.weithenn:{self.name}"
+        yield pair
+        acl["metadata"] = {"name": f"{self.name}-esx", "namespace": NAMESPACE}
+        acl["spec"] = {"pairRef": {"name": self.name}, "addresses": [f"{network}.0/24"]}
+        yield acl
+        for number in range(luns):
+            each = copy.deepcopy(lun)
+            each["metadata"] = {"name": self.lun(number), "namespace": NAMESPACE}
+            each["spec"]["pairRef"]["name"] = self.name
+            yield each
+
+
+class _Machines(Agents):
+    """Both machines of a pair, as the operator's tests have them, but driven by a watch."""
+
+    def __init__(self, pair: BenchPair) -> None:
+        super().__init__(pair)  # type: ignore[arg-type]  # only `nodes` of it is used here
+        self.keyed = False
+        self.lock = threading.Lock()
+
+    def _keys(self, spec: NodeSpec) -> str:
+        return "Present" if self.keyed else "Absent"
+
+    def status(self, node: Json) -> Json:
+        """What the machine reports of a document."""
+        spec = view(NodeSpec, node["spec"])
+        return document(self._status(node["metadata"]["name"], spec, node["metadata"]["generation"]))
+
+
+class Fleet:
+    """All machines of all pairs."""
+
+    def __init__(self, client: Client, seen: View, pairs: list[BenchPair]) -> None:
+        self._client = client
+        self._view = seen
+        self._machines = {pair.name: _Machines(pair) for pair in pairs}
+        self._of_node = {name: self._machines[pair.name] for pair in pairs for name in pair.nodes}
+        self._told: dict[str, Json] = {}
+        self._pool = ThreadPoolExecutor(4)
+        seen.listen(self._changed)
+
+    def _changed(self, plural: str, item: Json) -> None:
+        if plural == "storagenodes" and item["metadata"]["name"] in self._of_node:
+            self._pool.submit(self._report, item["metadata"]["name"])
+        if plural == "secrets":
+            machines = self._machines.get(item["metadata"]["name"].removesuffix(".heartbeat").partition(".")[2])
+            if machines is not None and not machines.keyed:
+                machines.keyed = True
+                for name in machines.pair.nodes:
+                    self._pool.submit(self._report, name)
+
+    def _report(self, name: str) -> None:
+        machines = self._of_node[name]
+        with machines.lock:
+            node = self._view.get("storagenodes", name)
+            if not node:
+                return
+            new, old = machines.status(node), self._told.get(name, {})
+            patch = {key: new.get(key) for key in {**old, **new} if new.get(key) != old.get(key)}
+            if patch:
+                self._client.merge(f"{API}/storagenodes/{name}/status", {"status": patch})
+                self._told[name] = new
