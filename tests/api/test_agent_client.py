@@ -97,7 +97,7 @@ def test_the_loop_reports_once_and_survives_the_api_server(
         def __init__(self, host: Host) -> None:
             pass
 
-        def run(self, desired: object, clock_offset_seconds: float | None) -> Pass:
+        def run(self, desired: object, clock_offset_seconds: float | None, *_: object) -> Pass:
             turns.append(desired.generation)  # type: ignore[attr-defined]
             return Pass(blind, {"Network": Verdict(True, "Good", "good")})
 
