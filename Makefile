@@ -18,9 +18,7 @@ demo: setup ## the main job, end to end, with a power cut; leaves the lab runnin
 down: ## stop the lab of `make demo`, leave nothing behind
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab --name demo down; fi
 
-test: setup check unit ## everything that CI runs
-	@# the lab's machines mostly wait, the API server mostly computes: together they fit on two cores
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line api e2e
+test: setup check unit api e2e ## everything that CI runs
 
 check: setup ## lint, types, shell, layers
 	$(PYTHON) -m ruff check .

