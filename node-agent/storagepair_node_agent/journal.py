@@ -40,8 +40,8 @@ _LINE = re.compile(
 _NUMBER = re.compile(r"[0-9]{1,17}")
 _REQUEST = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PHASE = re.compile(r"[a-z-]{1,63}")
-_CAUSES = (
-    *("Planned", "NodeLost", "ServiceNetworkLost", "HeartbeatStopped", "ResourceFailed", "OperatorError", "Unknown"),
+_CAUSES = frozenset(
+    ("Planned", "NodeLost", "ServiceNetworkLost", "HeartbeatStopped", "ResourceFailed", "OperatorError", "Unknown")
 )
 _PEER_PHASES = ("asked", "silent", "vip-off", "targets-off", "unmounted")
 _OWN_PHASES = ("promoted", "mounted", "targets", "vip", "open", "first-login")

@@ -1,4 +1,4 @@
-"""What the operator's tests on a real API server stand on: its process, and agents that live at the API only."""
+"""What the operator's tests on a real API server stand on: its process, and a pair of the test's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,28 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
-from lab.apiclient import ApiClient, ApiError, ApiUnreachable
+from lab.apiclient import ApiClient, ApiError
 from lab.audit import Write
 from lab.controlplane import ControlPlane
 from lab.kubectl import apply_crds, kubectl
 from lab.waiting import wait_for
 from storagepair_crds.views import (
-    BondMemberStatus,
-    BondStatus,
-    Condition,
-    FilesystemStatus,
-    HeartbeatLinkStatus,
-    HeartbeatStatus,
-    Incident,
-    NodeLUNStatus,
     NodeSpec,
-    NodeStatus,
-    ReplicationStatus,
-    ServiceStatus,
-    SwitchoverOutcome,
-    document,
     view,
 )
 
@@ -241,214 +226,7 @@ def rest(pair: Pair) -> None:
 
     def nothing() -> bool:
         mark = pair.plane.audit.mark()
-        time.sleep(1)
+        time.sleep(1)  # what is looked for is a second without any write
         return not pair.written(mark)
 
     wait_for(nothing, "the operator to come to rest", SOON)
-
-
-class Agents:
-    """Both machines of a pair, at the API only: they carry their documents out at once and report it.
-
-    `luns` and `initiators` are what the hosts export. As the contract says, an entry that is missing in a document
-    stays there; only Absent takes it away.
-    """
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.active = pair.nodes[0]
-        self.dead: set[str] = set()
-        self.silent: set[str] = set()
-        self.incidents: dict[str, list[Incident]] = {name: [] for name in pair.nodes}
-        self.conditions: dict[str, tuple[Condition, ...]] = {}
-        self.drops = True  # whether incidents that are recorded leave the statuses
-        self.moves = True  # whether the machines carry Switchovers out
-        self.carried_out: list[str] = []  # the UIDs of Switchovers, in their order
-        self.outcomes: dict[str, SwitchoverOutcome] = {}
-        self.down: set[tuple[str, str]] = set()  # machine and NIC
-        self.mirror: dict[str, Any] = {}  # what both say of the mirror, if it is not well
-        self.heard: dict[str, Any] = {}  # what both say of Heartbeat, if it is not well
-        self.luns: dict[str, int] = {}
-        self.initiators: set[str] = set()
-        self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Agents:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.1):
-            for name in self.pair.nodes:
-                if name not in self.dead | self.silent:
-                    with contextlib.suppress(ApiUnreachable, ApiError):
-                        self._report(name)
-
-    def _report(self, name: str) -> None:
-        client = self.pair.client
-        path = f"{API}/storagenodes/{name}"
-        node = client.get(path)
-        spec = view(NodeSpec, node["spec"])
-        if (spec.pair_ref.namespace, spec.pair_ref.name) != (self.pair.namespace, "vmstore"):
-            return
-        status = self._status(name, spec, node["metadata"]["generation"])
-        if view(NodeStatus, node.get("status", {})) != status:
-            client.request("PUT", f"{path}/status", {**node, "status": document(status)})
-
-    def _status(self, name: str, spec: NodeSpec, generation: int) -> NodeStatus:
-        peer = next(other for other in self.pair.nodes if other != name)
-        running, lonely = spec.service == "Run", peer in self.dead
-        self._move(name, spec)
-        active = running and name == self.active
-        if active:
-            self._export(spec)
-        mirror = ReplicationStatus(
-            metadata="Initialized",
-            role="Primary" if active else "Secondary",
-            disk_state="UpToDate",
-            peer_role="Unknown" if lonely else "Secondary" if active else "Primary",
-            peer_disk_state="DUnknown" if lonely else "UpToDate",
-            connection="WFConnection" if lonely else "Connected",
-            synced_percent=100,
-        )
-        delivered = set(spec.delivered_incidents) if self.drops else set()
-        self.incidents[name] = [each for each in self.incidents[name] if each.id not in delivered]
-        conditions = self.conditions.get(name, (self.condition("Ready"), self.condition("Targets")))
-        return NodeStatus(
-            observed_generation=generation,
-            agent_version="test",
-            conditions=tuple(msgspec.structs.replace(each, observed_generation=generation) for each in conditions),
-            replication=msgspec.structs.replace(mirror, **self.mirror),
-            filesystem=FilesystemStatus(state="Formatted", mounted=active),
-            bonds=tuple(self._bond(name, bond.name, bond.members) for bond in spec.bonds),
-            heartbeat=msgspec.structs.replace(
-                HeartbeatStatus(
-                    running=running,
-                    peer="dead" if lonely else "active",
-                    authkeys=self._keys(spec),
-                    links=tuple(HeartbeatLinkStatus(name=link.device, state="up") for link in spec.heartbeat.links),
-                ),
-                **self.heard,
-            ),
-            service=ServiceStatus(active=active, virtual_ip=active, port_open=active),
-            luns=self._reported(spec) if active else (),
-            incidents=tuple(self.incidents[name]),
-            switchover=self.outcomes.get(name),
-        )
-
-    def _move(self, name: str, spec: NodeSpec) -> None:
-        """A Switchover is carried out once, by the machine that serves."""
-        wanted, last = spec.switchover, self.outcomes.get(name)
-        if wanted is None or not self.moves or (last is not None and last.uid == wanted.uid):
-            return
-        self.carried_out.append(wanted.uid)
-        told = SwitchoverOutcome(name=wanted.name, uid=wanted.uid, phase="Refused", reason="NotActive", message="no")
-        if name == self.active:
-            self.active = wanted.to
-            told = msgspec.structs.replace(told, phase="Succeeded", reason="Moved", message=f"{wanted.to} serves")
-        self.outcomes[name] = told
-
-    def _bond(self, machine: str, name: str, members: tuple[str, ...]) -> BondStatus:
-        links = (BondMemberStatus(name=nic, link="Down" if (machine, nic) in self.down else "Up") for nic in members)
-        return BondStatus(name=name, active_member=members[0], members=tuple(links))
-
-    def _export(self, spec: NodeSpec) -> None:
-        for lun in spec.luns:
-            if lun.state == "Absent":
-                self.luns.pop(lun.name, None)
-            elif lun.name not in self.luns:
-                free = (number for number in itertools.count(1) if number not in self.luns.values())
-                self.luns[lun.name] = lun.number or next(free)
-        for target in spec.targets:
-            for entry in target.initiators:
-                (self.initiators.discard if entry.state == "Absent" else self.initiators.add)(entry.acl)
-
-    def _reported(self, spec: NodeSpec) -> tuple[NodeLUNStatus, ...]:
-        sizes = {lun.name: lun.size_bytes for lun in spec.luns}
-        served = [
-            NodeLUNStatus(name=name, state="Serving", number=number, serial=f"beaf{number}", size_bytes=sizes.get(name))
-            for name, number in self.luns.items()
-        ]
-        gone = [NodeLUNStatus(name=lun.name, state="Absent") for lun in spec.luns if lun.state == "Absent"]
-        return tuple(sorted([*served, *gone], key=lambda lun: lun.name))
-
-    def _keys(self, spec: NodeSpec) -> str:
-        reference = spec.heartbeat.authkeys_secret_ref
-        try:
-            self.pair.client.get(f"/api/v1/namespaces/{reference.namespace}/secrets/{reference.name}")
-        except ApiError:
-            return "Absent"
-        return "Present"
-
-    def condition(self, type_: str, status: str = "True", reason: str = "AsDesired", message: str = "") -> Condition:
-        return Condition(type=type_, status=status, reason=reason, message=message, last_transition_time=self._since)
-
-    def lose(self, name: str, incident: Incident) -> None:
-        """The machine's power is cut, and the other one takes over."""
-        self.dead.add(name)
-        survivor = next(other for other in self.pair.nodes if other != name)
-        self.active = survivor
-        self.incidents[survivor].append(incident)
-
-    def come_back(self, name: str) -> None:
-        """The machine is up again, as standby."""
-        self.dead.discard(name)
-
-
-class Relay:
-    """A TCP relay in front of the API server that can be cut, so that one client is cut off and nobody else."""
-
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
-        self._listener: socket.socket | None = None
-        self._open: set[socket.socket] = set()
-        self.port = free_port()
-        self.mend()
-
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
-    def mend(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def cut(self) -> None:
-        """Refuse new connections and break those that are open."""
-        assert self._listener is not None
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for end in list(self._open):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                far = socket.create_connection(self._target, timeout=5)
-                far.settimeout(None)
-            except OSError:
-                near.close()
-                continue
-            self._open |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
-        source.close()
-        self._open.discard(source)

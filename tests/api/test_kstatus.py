@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from api.kstatus_program import compute
-from api.operator_world import SOON, Agents, Operator, Pair, prepare, running
+from api.operator_agents import Agents
+from api.operator_world import SOON, Operator, Pair, prepare, running
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import wait_for

@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from api.operator_world import API, SOON, SYSTEM, Agents, Operator, Pair, prepare, rest, running
+from api.operator_agents import Agents
+from api.operator_world import API, SOON, SYSTEM, Operator, Pair, prepare, rest, running
 from lab.apiclient import ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper

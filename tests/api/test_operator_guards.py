@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from api.operator_world import SOON, Agents, Operator, Pair, Relay, prepare, running
+from api.operator_agents import Agents
+from api.operator_world import SOON, Operator, Pair, prepare, running
+from api.relay import Relay
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper

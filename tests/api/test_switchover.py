@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from api.operator_world import SOON, Agents, Operator, Pair, prepare, rest, running
+from api.operator_agents import Agents
+from api.operator_world import SOON, Operator, Pair, prepare, rest, running
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import wait_for

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from api.operator_world import Agents
+from api.operator_agents import Agents
 from storagepair_crds.views import NodeSpec, document, view
 
 from bench.operator_client import Client

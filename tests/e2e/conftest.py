@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from lab.drill import NAMESPACE
 from lab.image import DEFAULT_SUITE
 from lab.initiator import Initiator
 from lab.lab import Lab
@@ -15,8 +16,6 @@ from lab.stack import Stack
 FRESH = "fresh"
 BARE = "bare"
 READY = "ready"
-# not `default`, which nobody can delete
-NAMESPACE = "storage"
 
 
 # ended before the whole stack comes up: two labs at once are slow on two cores

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from lab import drill
 from lab.audit import Write
+from lab.drill import NAMESPACE
 from lab.guest import Guest
 from lab.initiator import Initiator
 from lab.pair import SAMPLE, Pair
@@ -19,8 +20,6 @@ ACTION_LOG = "/var/log/storagepair/actions.log"
 # the operator audits its view every AUDIT_SECONDS and the agents look at their hosts every few: both are seen at work
 QUIET_SECONDS = AUDIT_SECONDS + 15
 POWER_CUTS = 3
-# not `default`, which nobody can delete
-NAMESPACE = "storage"
 
 
 def test_an_applied_pair_serves_its_lun_to_an_initiator_that_an_acl_admits(ready: Stack) -> None:

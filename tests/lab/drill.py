@@ -11,6 +11,8 @@ from lab.initiator import Initiator, WriterResult
 from lab.pair import Pair
 from lab.waiting import wait_for
 
+# not `default`, which nobody can delete
+NAMESPACE = "storage"
 PORTAL = "10.10.25.136"
 IQN = "iqn.2011-03.org.weithenn:iscsi.storage"
 # before and after the fault, so that a gap has two ends

@@ -149,7 +149,8 @@ release() {
     [ -z "$suspended" ] || { why="DRBD's I/O is suspended"; return 1; }
     remove_targets || return 1
     journal targets-off
-    [ "$verb" = start ] || ! storage_mounted || leave_marker
+    # a start that failed leaves the word of whoever released before it, unless it was to mend what served here
+    { [ "$verb" = start ] && [ "$last" != "$node" ]; } || ! storage_mounted || leave_marker
     unmount_storage || return 1
     journal unmounted
     demote || return 1
@@ -186,7 +187,7 @@ start() {
         close_port || { complain "$why"; exit 1; } # parts are missing: what is still reachable must not refuse anybody
     fi
     set_state starting
-    silent_at=''
+    silent_at='' last=- cause=ResourceFailed
     begin
     bound "$START_SECONDS"
     promote || give_up

@@ -22,7 +22,7 @@ why_released() {
 # From who runs us and what Heartbeat has just logged.
 guess_cause() {
     cause=OperatorError # somebody ran the script by hand
-    [ -n "${HA_CURHOST:-}${HA_RSCDIR:-}${HA_RESOURCEDIR:-}" ] || return 0
+    [ -n "${HA_FUNCS:-}" ] || return 0 # exported by Heartbeat's ResourceManager
     cause=Unknown
     ipfail=''
     while read -r line; do
@@ -53,9 +53,11 @@ leave_marker() {
     } 2>/dev/null 1<>"$folder/released" || true # the unmount makes it durable
 }
 
-# Nobody has released since. The blanks keep the space for the next marker.
+# Nobody has released since. The blanks keep the space for the next marker, and a file keeps some for `move`: on a file
+# system that is full by then, both must still be possible.
 clear_marker() {
     printf '%1023s\n' '' 2>/dev/null 1<>"$folder/released"
+    [ -s "$folder/reserve" ] || printf '%65536s' '' 2>/dev/null >"$folder/reserve"
 }
 
 # Who served last, and did it release cleanly? Journaled at once, before the next power cut can take it away.

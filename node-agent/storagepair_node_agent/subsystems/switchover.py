@@ -17,11 +17,10 @@ from storagepair_crds import views
 
 from storagepair_node_agent.actions import Action, Outcome, RunAndKeep, Verdict, WriteFile
 from storagepair_node_agent.host import Host
-from storagepair_node_agent.hostfiles import LIBRARY, STATE
+from storagepair_node_agent.hostfiles import MOVE, STATE
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, SwitchoverFacts
 
 RECORD = f"{STATE}/switchover.json"
-MOVE = f"{LIBRARY}/move"
 MOVE_SECONDS = 150  # the script's own limit; it says what came of the move before that
 _TAKEN_OVER_SECONDS = 30  # a peer that has promoted has by then brought the service up, or given the storage back
 

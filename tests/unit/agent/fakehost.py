@@ -102,6 +102,8 @@ class FakeHost:
             "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=1",
             "MOVE_SECONDS=90": "MOVE_SECONDS=1",
             "TICK_SECONDS=2": "TICK_SECONDS=0.1",
+            "FIRST_RETRY=10": "FIRST_RETRY=1",
+            "deadtime * 200 + 3000": "deadtime * 5",
             "\ntick() {\n": f"\ntick() {{\n    printf . >>{self.root}/run/guardian-ticks\n",
             "sleep 0.": "sleep 0.00",
             "_SECONDS=60": "_SECONDS=61.75",

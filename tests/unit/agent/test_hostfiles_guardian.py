@@ -127,6 +127,28 @@ def test_an_open_port_without_the_service_is_closed(host):
     assert any("flush set inet storagepair open" in call for call in host.calls())
 
 
+def test_a_failed_takeover_is_tried_again_and_not_at_once(host):
+    host.drbd(peer="Unknown", connection="WFConnection")
+    host.write("nodestatus", "dead\n")
+    host.fail("ip", "add", "no such device")
+    with guardian(host):
+        host.append("log/ha-log", DEAD)
+        host.await_file("run/storagepair/state")
+        ticks(host, 20)
+        tried = sum("primary 0" in call for call in host.calls())
+        assert 1 <= tried <= 3, "20 looks, and as few tries"
+        host.heal()
+        assert wait_started(host)
+
+
+def test_nobody_is_followed_while_a_peer_lives_that_can_not_be_asked(host):
+    host.drbd(peer="Unknown", connection="WFConnection")
+    host.write("nodestatus", "active\n")
+    with guardian(host):
+        ticks(host, 20)
+        assert host.read("run/storagepair/state") == ""
+
+
 # ---------------------------------------------------------------------------- move
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from unit.agent.fakehost import FakeHost
 
-HEARTBEAT = {"HA_CURHOST": "node1"}
+HEARTBEAT = {"HA_FUNCS": "/etc/ha.d/shellfuncs"}
 STANDBY = "Nov 22 14:45:11 node1 heartbeat: [244]: info: node1 wants to go standby [all]\n"
 GIVING_UP = "Nov 22 14:46:32 node1 ipfail: [272]: info: Giving up because we have less visible ping nodes.\n"
 LISTED = "table inet storagepair {{\n set {} {{\n  timeout 1h\n  elements = {{ {} }}\n }}\n}}\n"
@@ -60,6 +60,13 @@ def test_a_stop_that_nobody_but_a_person_can_have_run_is_called_so(host):
 def test_heartbeat_that_was_killed_is_the_cause_of_our_own_stop(host):
     host.service("stop", STORAGEPAIR_CAUSE="HeartbeatStopped")
     assert marker(host)["cause"] == "HeartbeatStopped"
+
+
+def test_a_service_that_can_not_be_mended_here_is_released_with_that_word(host):
+    host.write("tgtd", "")
+    host.fail("tgtadm", "logicalunit", "out of memory")
+    assert host.service("start").returncode == 1
+    assert marker(host)["cause"] == "ResourceFailed"
 
 
 def test_a_request_is_told_with_its_name_and_time_even_when_the_stop_needs_a_second_try(host):
