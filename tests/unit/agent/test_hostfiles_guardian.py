@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,13 +34,21 @@ def guardian(host: FakeHost) -> Iterator[subprocess.Popen[str]]:
         host.end(process)
 
 
-def wait_started(host: FakeHost, seconds: float = 20) -> bool:
+def wait_started(host: FakeHost) -> bool:
+    return within(lambda: host.read("run/storagepair/state") == "started\n")
+
+
+def wait_exported(host: FakeHost) -> bool:
+    return within(lambda: "LUN: 1" in host.read("tgtd"))
+
+
+def within(condition: Callable[[], bool], seconds: float = 20) -> bool:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if host.read("run/storagepair/state") == "started\n":
-            return True
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.05)
-    return False
+    return True
 
 
 def ticks(host: FakeHost, count: int) -> None:
@@ -95,12 +103,22 @@ def test_targets_that_tgtd_lost_come_back_and_the_service_stays(host):
         ticks(host, 3)
         host.write("tgtd", "")
         host.tgtd_pid(4711)
-        deadline = time.monotonic() + 20
-        while "LUN: 1" not in host.read("tgtd") and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert "LUN: 1" in host.read("tgtd")
+        assert wait_exported(host)
         assert wait_started(host)
         assert not any("secondary" in call for call in host.calls())
+
+
+def test_an_export_that_the_agent_is_just_making_is_not_called_lost(host):
+    host.service("start")
+    host.settled()
+    with guardian(host):
+        ticks(host, 3)
+        host.write("tgtd", "")
+        for _ in range(12):
+            assert host.run("with-lock", "true").returncode == 0
+            ticks(host, 2)
+        assert host.read("tgtd") == ""
+        assert wait_exported(host), "nothing comes any more"
 
 
 def test_while_tgtd_does_not_answer_the_service_is_not_given_up(host):
