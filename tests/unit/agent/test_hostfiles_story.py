@@ -139,3 +139,4 @@ def test_initiators_that_were_connected_are_woken_and_nobody_else(tmp_path):
     assert time.monotonic() - began < 60, "a start must not last until the initiators are back"
     assert host.run("with-lock", "true").returncode == 0, "nor may its lock"
     assert host.read("run/storagepair/tickle") == "10.10.25.136:3260 10.10.25.140:41234\n"
+    host.service("stop")  # nobody comes back: what waits for that ends here
