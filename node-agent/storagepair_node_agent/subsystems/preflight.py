@@ -17,6 +17,7 @@ from storagepair_crds import views
 from storagepair_node_agent import record
 from storagepair_node_agent.actions import Outcome, Verdict
 from storagepair_node_agent.host import SEARCH_PATH, Host
+from storagepair_node_agent.reasons import Reason
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, PreflightFacts
 from storagepair_node_agent.subsystems import bonds
 
@@ -55,7 +56,7 @@ _SOURCES = {  # what says its version, and the words before it
 class Miss:
     """One thing that is not as it must be. `always`: nothing may change on this host, be the service up or not."""
 
-    reason: str
+    reason: Reason
     message: str
     always: bool = False
 
