@@ -30,7 +30,7 @@ check: setup ## lint, types, shell, layers
 	build/venv/bin/lint-imports
 
 docs: setup ## the documentation as a site, in build/site; fails on a warning
-	build/venv/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 build/venv/bin/mkdocs build --quiet --strict
 
 reference: setup ## write docs/reference anew from the code
 	$(PYTHON) -m docgen

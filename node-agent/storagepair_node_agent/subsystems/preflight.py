@@ -26,7 +26,7 @@ _DRBD_API = "8.4."
 
 _HEARTBEAT = "|".join(f"/usr/{folder}/heartbeat/heartbeat" for folder in ("libexec", "lib", "lib64"))
 # program (or, after "|", another place for it) -> Debian package
-_PROGRAMS = {
+PROGRAMS = {
     "drbdadm": "drbd-utils",
     "drbdsetup": "drbd-utils",
     "drbdmeta": "drbd-utils",
@@ -252,7 +252,7 @@ def _clock_misses(desired: Desired, facts: PreflightFacts) -> list[Miss]:
 def _package(program: str) -> str:
     if program.startswith("mkfs."):
         return next(package for name, package in _MKFS.values() if name == program)
-    return next(package for names, package in _PROGRAMS.items() if _short(names) == program)
+    return next(package for names, package in PROGRAMS.items() if _short(names) == program)
 
 
 def _short(names: str) -> str:
@@ -262,7 +262,7 @@ def _short(names: str) -> str:
 
 def _missing_programs(host: Host, desired: Desired | None) -> tuple[str, ...]:
     """Looked up again when something was installed or removed: that changes its folder's time."""
-    wanted = {_short(names): names.split("|") for names in _PROGRAMS}
+    wanted = {_short(names): names.split("|") for names in PROGRAMS}
     if desired is not None:
         program = _MKFS[desired.spec.filesystem.type][0]
         wanted[program] = [program]
