@@ -112,7 +112,7 @@ def _kind(kind: str) -> Iterator[str]:
             yield from table(("reason", "phase" if kind == "Switchover" else "status", "meaning", "what to do"), rows)
 
 
-def _rows(kind: str, condition: str) -> list[tuple[str, str, str, str]]:
+def _rows(kind: str, condition: str) -> list[tuple[str, ...]]:
     statuses: dict[str, set[str]] = {}
     for use in uses():
         if (use.kind, use.condition) == (kind, condition):
