@@ -53,7 +53,7 @@ def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         suite = os.environ.get("SUITE", DEFAULT_SUITE)
-        stack = Stack.up(f"stack-{os.getpid()}", suite=suite, owner_pid=os.getpid())
+        stack = Stack.up(f"stack-{os.getpid()}", suite=suite, owner_pid=os.getpid(), volatile_disks=True)
     try:
         stack.kubectl("create", "namespace", NAMESPACE)
         stack.snapshot(BARE)

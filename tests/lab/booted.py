@@ -16,11 +16,13 @@ from pathlib import Path
 from lab import cache, machine
 from lab.guest import Guest
 from lab.image import GuestImage
+from lab.state import LabState
 
 BASE = "base.qcow2"
 KERNEL = "vmlinux"
 INITRD = "initrd"
 _CPU_INFO = Path("/proc/cpuinfo")
+_COUNTER_STEP_KHZ = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,19 @@ class Template:
                 os.link(guest.spec.data_disk, self.folder / self.data(guest.name))
 
 
-def template(
-    image: GuestImage, accelerator: str, memory_mib: int, data_mib: int, boot: Callable[[Template], None]
-) -> Template:
+def template(image: GuestImage, settings: LabState, boot: Callable[[Template], None]) -> Template:
     """The saved machines for `image`; if there are none yet, `boot` brings a lab up and saves it."""
+    accelerator = settings.accelerator
     version = subprocess.run([machine.QEMU, "--version"], capture_output=True, text=True, check=True, timeout=30)
     inputs: dict[str, cache.KeyInput] = {
         "image": f"{image.disk.parent.name} {image.kernel.parent.name}",
-        "sizes": f"{memory_mib} {data_mib}",
+        "sizes": f"{settings.memory_mib} {settings.data_mib}",
         "machine.py": Path(machine.__file__),
         # a state fits the emulator, or with KVM the processor, that it was made on
         "qemu": version.stdout,
         "accelerator": accelerator + (_processor() if accelerator == "kvm" else ""),
+        # the guests' clocks go by it; a rough figure, since it is measured anew each time
+        "counter": f"{settings.counter_khz / _COUNTER_STEP_KHZ:.0f}",
     }
     kind = "kube-" if "kube" in image.disk.parent.parent.name else ""
     return Template(cache.artifact(f"booted-{kind}{image.suite}", inputs, lambda folder: boot(Template(folder))))

@@ -44,6 +44,7 @@ class LabState:
     off_switches: tuple[str, ...] = ()
     api_cut: bool = False
     volatile_disks: bool = False
+    counter_khz: int = 0
 
     def address(self, index: int) -> str:
         """The loopback address at which machine number `index` is reached from this machine."""
