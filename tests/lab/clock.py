@@ -1,8 +1,8 @@
 """How fast this machine's time stamp counter runs: emulated guests read the same one, and can't measure it themselves.
 
 A guest's kernel finds the counter's rate at boot by comparing it with an emulated timer. On a busy machine that timer
-stands still for a while, and the kernel believes what it saw: seen with a load of 12, "Detected 378.981 MHz" where it was
-2596: that guest's clock ran seven times too fast, and so did every timeout in it. So the kernel is told.
+stands still for a while, and the kernel believes what it saw. Seen at a load of 12: "Detected 378.981 MHz" where it was
+2596, and that guest's clock ran seven times too fast, with every timeout in it. So the kernel is told.
 """
 
 from __future__ import annotations

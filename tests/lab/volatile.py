@@ -2,8 +2,8 @@
 
 QEMU alone can't show that. What a guest writes lands in this machine's page cache, which outlives QEMU, flushed or not.
 So between QEMU and the disk's file stands nbdkit with its cache filter: a write is kept in a file without a name, and
-reaches the disk's file only when the guest flushes. Whoever kills nbdkit takes the rest away, as a power cut does with a
-disk's own cache. Everything else, snapshots among it, is as with any other disk: the file is the same qcow2.
+reaches the disk's file only when the guest flushes. Whoever kills nbdkit takes the rest away, as a power cut does with
+a disk's own cache. Everything else, snapshots among it, is as with any other disk: the file is the same qcow2.
 """
 
 from __future__ import annotations
