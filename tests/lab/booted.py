@@ -22,7 +22,6 @@ BASE = "base.qcow2"
 KERNEL = "vmlinux"
 INITRD = "initrd"
 _CPU_INFO = Path("/proc/cpuinfo")
-_COUNTER_STEP_KHZ = 10_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Template:
 
 def template(image: GuestImage, settings: LabState, boot: Callable[[Template], None]) -> Template:
     """The saved machines for `image`; if there are none yet, `boot` brings a lab up and saves it."""
-    accelerator = settings.accelerator
+    kvm = settings.accelerator == "kvm"
     version = subprocess.run([machine.QEMU, "--version"], capture_output=True, text=True, check=True, timeout=30)
     inputs: dict[str, cache.KeyInput] = {
         "image": f"{image.disk.parent.name} {image.kernel.parent.name}",
@@ -64,9 +63,9 @@ def template(image: GuestImage, settings: LabState, boot: Callable[[Template], N
         "machine.py": Path(machine.__file__),
         # a state fits the emulator, or with KVM the processor, that it was made on
         "qemu": version.stdout,
-        "accelerator": accelerator + (_processor() if accelerator == "kvm" else ""),
-        # the guests' clocks go by it; a rough figure, since it is measured anew each time
-        "counter": f"{settings.counter_khz / _COUNTER_STEP_KHZ:.0f}",
+        "accelerator": settings.accelerator + (_processor() if kvm else ""),
+        # and the clock that it was made with, to a thousandth of 1 GHz
+        "tsc": str(round(settings.tsc_khz / 1000)),
     }
     kind = "kube-" if "kube" in image.disk.parent.parent.name else ""
     return Template(cache.artifact(f"booted-{kind}{image.suite}", inputs, lambda folder: boot(Template(folder))))

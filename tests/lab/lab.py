@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab import accel, booted, cache, clock, registry, state
+from lab import accel, booted, cache, registry, state, tsc
 from lab.booted import Template
 from lab.guest import BOOT_SECONDS, Guest
 from lab.image import DEFAULT_SUITE, GuestImage, guest_image
@@ -121,8 +121,7 @@ class Lab:
             data_mib=data_mib,
             owned=owner_pid is not None,
             volatile_disks=volatile_disks,
-            # with KVM the guest asks KVM
-            counter_khz=clock.counter_khz() if accelerator == "tcg" else 0,
+            tsc_khz=tsc.khz() if accelerator == "tcg" else 0,
         )
         if boot:
             return cls._start(settings, image, None, owner_pid)
@@ -344,7 +343,7 @@ def _spec(settings: LabState, run_dir: Path, name: str, index: int) -> MachineSp
         accelerator=settings.accelerator,
         memory_mib=settings.memory_mib,
         kube=settings.kube,
-        counter_khz=settings.counter_khz,
+        tsc_khz=settings.tsc_khz,
     )
 
 

@@ -40,11 +40,11 @@ class LabState:
     memory_mib: int
     data_mib: int
     owned: bool
+    tsc_khz: int = 0  # 0: the guests find out by themselves
     unplugged: tuple[str, ...] = ()
     off_switches: tuple[str, ...] = ()
     api_cut: bool = False
     volatile_disks: bool = False
-    counter_khz: int = 0
 
     def address(self, index: int) -> str:
         """The loopback address at which machine number `index` is reached from this machine."""
