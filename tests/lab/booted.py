@@ -53,9 +53,18 @@ class Template:
 
 
 def template(
-    image: GuestImage, accelerator: str, memory_mib: int, data_mib: int, boot: Callable[[Template], None]
+    image: GuestImage,
+    accelerator: str,
+    memory_mib: int,
+    data_mib: int,
+    boot: Callable[[Template], None],
+    *,
+    kind: str = "",
 ) -> Template:
-    """The saved machines for `image`; if there are none yet, `boot` brings a lab up and saves it."""
+    """The saved machines for `image`; if there are none yet, `boot` brings a lab up and saves it.
+
+    The cache keeps those of each `kind` of image apart.
+    """
     version = subprocess.run([machine.QEMU, "--version"], capture_output=True, text=True, check=True, timeout=30)
     inputs: dict[str, cache.KeyInput] = {
         "image": f"{image.disk.parent.name} {image.kernel.parent.name}",
@@ -65,8 +74,12 @@ def template(
         "qemu": version.stdout,
         "accelerator": accelerator + (_processor() if accelerator == "kvm" else ""),
     }
-    kind = "kube-" if "kube" in image.disk.parent.parent.name else ""
-    return Template(cache.artifact(f"booted-{kind}{image.suite}", inputs, lambda folder: boot(Template(folder))))
+    kind = kind or ("kube" if "kube" in image.disk.parent.parent.name else "")
+    return Template(
+        cache.artifact(
+            "-".join(filter(None, ("booted", kind, image.suite))), inputs, lambda folder: boot(Template(folder))
+        )
+    )
 
 
 def link_files(image: GuestImage, saved: Template | None, folder: Path) -> None:

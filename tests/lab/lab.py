@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from lab import accel, booted, cache, registry, state
 from lab.booted import Template
 from lab.guest import BOOT_SECONDS, Guest
-from lab.image import DEFAULT_SUITE, GuestImage, guest_image
+from lab.image import DEFAULT_SUITE, GuestImage, MorePackages, guest_image
 from lab.keeper import Keeper, KeeperGone
 from lab.kubelayer import KubeLayer
 from lab.machine import INITIATOR, STORAGE, MachineSpec
@@ -93,6 +93,7 @@ class Lab:
         *,
         suite: str = DEFAULT_SUITE,
         kube: KubeLayer | None = None,
+        more: MorePackages | None = None,
         owner_pid: int | None = None,
         memory_mib: int = 512,
         data_mib: int = 192,
@@ -101,12 +102,13 @@ class Lab:
         """Bring up a lab of bare machines, booted and ready for commands. What is missing is built first.
 
         The machines start from the saved state of an earlier boot, unless a real one is asked for with `boot`.
-        With `owner_pid` every process of the lab ends when that one does, however it ends.
+        With `owner_pid` every process of the lab ends when that one does, however it ends. With `more` packages
+        they have an image of their own.
         """
         if registry.is_up(name):
             raise LabError(f"the lab {name!r} is up already: `down` ends it, or choose another name")
         registry.remove_dead()
-        image = guest_image(suite, kube)
+        image = guest_image(suite, kube, more=more)
         accelerator = accel.choose(image.kernel, image.initrd)
         settings = LabState(
             name=name,
@@ -131,7 +133,7 @@ class Lab:
                 finally:
                     lab.down()
 
-        saved = booted.template(image, accelerator, memory_mib, data_mib, make)
+        saved = booted.template(image, accelerator, memory_mib, data_mib, make, kind=more.name if more else "")
         return cls._start(settings, image, saved, owner_pid)
 
     @classmethod

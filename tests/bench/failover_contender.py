@@ -1,0 +1,109 @@
+"""What the bench asks of a stack, and what all peers (bare machines, no Kubernetes: that favours them) have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from lab.initiator import Initiator
+from lab.lab import Lab, LabGuest
+from lab.waiting import wait_for
+
+from bench import failover_hosts as hosts
+from bench import failover_logs as logs
+from bench.failover_image import PEERS
+
+READY = "ready"
+_SETTLE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who serves before a run, and who is to serve after it."""
+
+    active: LabGuest
+    taker: LabGuest
+
+
+class Contender(Protocol):
+    """A stack on a lab of its own."""
+
+    @property
+    def initiator(self) -> Initiator:
+        """The lab's initiator."""
+
+    def restore(self) -> Roles:
+        """Bring the lab back to the state in which every run begins: serving, mirrored, nothing else to do."""
+
+    def switch_over(self, roles: Roles) -> None:
+        """Ask for a planned move to the taker, in the way that the stack's users do."""
+
+    def moments(self, roles: Roles, since: float) -> dict[str, float]:
+        """The marks of the run (`failover_model.MARKS`) that the stack logged, wall clock."""
+
+    def down(self) -> None:
+        """End the lab."""
+
+
+class Peer:
+    """A stack that is built by hand on two bare machines; its recipe is a subclass."""
+
+    name: str
+    patterns: Mapping[str, str]
+    """For a mark the regular expression of the log line that tells it."""
+
+    def __init__(self, suite: str) -> None:
+        # it ends with this process, however that ends
+        self.lab = Lab.up(f"bench-{self.name}-{os.getpid()}", suite=suite, more=PEERS, owner_pid=os.getpid())
+        try:
+            hosts.prepare(self.lab)
+            self.build()
+            self._settle()
+            self.lab.snapshot(READY)
+        except BaseException:
+            self.down(keep_logs=True)
+            raise
+
+    @property
+    def initiator(self) -> Initiator:
+        return Initiator(self.lab.initiator)
+
+    def build(self) -> None:
+        """Configure the prepared hosts and start the service."""
+        raise NotImplementedError
+
+    def idle(self) -> bool:
+        """Has the cluster manager nothing to do, so that it would take an order?"""
+        raise NotImplementedError
+
+    def switch_over(self, roles: Roles) -> None:
+        raise NotImplementedError
+
+    def restore(self) -> Roles:
+        self.lab.restore(READY)
+        return self._settle()
+
+    def moments(self, roles: Roles, since: float) -> dict[str, float]:
+        command = ["journalctl", "--output=short-unix", f"--since=@{since:.3f}"]
+        journals = [node.ssh(command).stdout for node in self.lab.nodes if node.is_on()]
+        return logs.moments(journals, self.patterns, since)
+
+    def down(self, *, keep_logs: bool = False) -> None:
+        self.lab.down(keep_logs=keep_logs)
+
+    def _settle(self) -> Roles:
+        roles = wait_for(self._roles, f"{self.name} to serve", _SETTLE_SECONDS, interval=1)
+        assert roles is not None
+        return roles
+
+    def _roles(self) -> Roles | None:
+        serving = [node for node in self.lab.nodes if hosts.has_address(node)]
+        if len(serving) != 1 or not hosts.has_target(serving[0]):
+            return None
+        whole = hosts.replicating(serving[0], "UpToDate/UpToDate")
+        if not whole or not self.idle():
+            return None
+        taker = next(node for node in self.lab.nodes if node is not serving[0])
+        return Roles(serving[0], taker)
