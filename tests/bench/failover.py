@@ -52,11 +52,7 @@ def measure(
                 for scenario in model.SCENARIOS:
                     told = run.measure(contender, scenario, settings)
                     row.runs[scenario].append(told)
-                    marks = ", ".join(f"{name} {at:+.2f}" for name, at in model.steps(told))
-                    say(
-                        f"{row.name}, {model.TITLES[scenario]}, {number} of {options.repeat}: gap {told.gapSeconds:.2f} s"
-                        f" from {told.lastWrite:+.2f} ({marks}); {told.lost} lost of {told.acknowledged}; load {told.load}"
-                    )
+                    say(f"{row.name}, {model.TITLES[scenario]}, {number} of {options.repeat}: {model.words(told)}")
                     done()
     finally:
         contender.down()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lab.lab import LabGuest
 
 from bench import failover_hosts as hosts
@@ -13,7 +15,7 @@ class Classic(Peer):
     """haresources: drbddisk, Filesystem, IPaddr, tgtboot."""
 
     name = "classic"
-    patterns = {
+    patterns: ClassVar = {
         STOP: r"give up all HA resources",
         DETECTED: r"node \S+: is dead",
         TAKEOVER: r"acquire all HA resources|Taking over resource group",

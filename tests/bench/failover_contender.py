@@ -1,11 +1,11 @@
-"""What the bench asks of a stack, and what all peers (bare machines, no Kubernetes: that favours them) have in common."""
+"""What the bench asks of a stack, and what the peers have in common: bare machines, no Kubernetes (in their favour)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from lab.initiator import Initiator
 from lab.lab import Lab, LabGuest
@@ -50,8 +50,8 @@ class Contender(Protocol):
 class Peer:
     """A stack that is built by hand on two bare machines; its recipe is a subclass."""
 
-    name: str
-    patterns: Mapping[str, str]
+    name: ClassVar[str]
+    patterns: ClassVar[Mapping[str, str]]
     """For a mark the regular expression of the log line that tells it."""
 
     def __init__(self, suite: str) -> None:

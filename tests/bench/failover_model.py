@@ -62,6 +62,13 @@ def steps(run: Run) -> list[tuple[str, float]]:
     return sorted(run.marks.items(), key=lambda mark: (mark[1], MARKS.index(mark[0])))
 
 
+def words(run: Run) -> str:
+    """A run in one line."""
+    marks = ", ".join(f"{name} {at:+.2f}" for name, at in steps(run))
+    felt = f"gap {run.gapSeconds:.2f} s from {run.lastWrite:+.2f} ({marks})"
+    return f"{felt}; {run.lost} lost of {run.acknowledged}; load {run.load}"
+
+
 def ratio(row: Row, other: Row, scenario: str) -> float | None:
     """How many times longer the other's median gap is; None while one of them has no run."""
     mine, theirs = row.median(scenario), other.median(scenario)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lab.lab import LabGuest
 from lab.waiting import wait_for
 
@@ -21,7 +23,7 @@ class Pacemaker(Peer):
     """A promotable DRBD; a group of Filesystem, iSCSITarget, iSCSILogicalUnit, IPaddr2 where it is promoted."""
 
     name = "pacemaker"
-    patterns = {
+    patterns: ClassVar = {
         STOP: r"Requesting local execution of stop operation for p_vip ",
         DETECTED: r"forming new configuration|state is now lost",
         TAKEOVER: r"Requesting local execution of promote operation for p_drbd",

@@ -127,8 +127,8 @@ def _build(folder: Path, suite: str, rootfs: Path, ssh: Path, kube: KubeLayer | 
         root.mkdir()
         _run(["tar", "-C", str(root), "-xf", str(rootfs)])
         modules = _furnish(root, ssh)
-        for unit in idle:
-            for wanted in (root / "etc/systemd/system").glob(f"*.wants/{unit}"):
+        for wanted in (root / "etc/systemd/system").glob("*.wants/*"):
+            if wanted.name in idle:
                 wanted.unlink()
         if kube is None:
             _extract_kernel(root, modules, folder)
