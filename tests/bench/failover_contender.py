@@ -16,7 +16,7 @@ from bench import failover_logs as logs
 from bench.failover_image import PEERS
 
 READY = "ready"
-_SETTLE_SECONDS = 120.0
+_SETTLE_SECONDS = 400.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from bench.failover_model import FIRST_WRITE, POWER_CUT, VIP, Run
 
 # before and after the fault, so that a gap has two ends
 _WRITES_AROUND = 40
-_RECOVERY_SECONDS = 240.0
+_RECOVERY_SECONDS = 400.0
 _MONITOR = "/run/bench-addresses"
 Settings = Sequence[tuple[str, str]]
 
