@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from lab.initiator import Initiator
 from lab.lab import Lab, LabGuest
-from lab.waiting import wait_for
+from lab.waiting import WaitTimeout
 
 from bench import failover_hosts as hosts
 from bench import failover_logs as logs
@@ -94,16 +95,23 @@ class Peer:
         self.lab.down(keep_logs=keep_logs)
 
     def _settle(self) -> Roles:
-        roles = wait_for(self._roles, f"{self.name} to serve", _SETTLE_SECONDS, interval=1)
-        assert roles is not None
-        return roles
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while True:
+            serving = [node for node in self.lab.nodes if hosts.has_address(node)]
+            trouble = self._trouble(serving)
+            if not trouble:
+                taker = next(node for node in self.lab.nodes if node is not serving[0])
+                return Roles(serving[0], taker)
+            if time.monotonic() > deadline:
+                raise WaitTimeout(f"waited {_SETTLE_SECONDS:g} s for {self.name} to serve: {trouble}")
+            time.sleep(1)
 
-    def _roles(self) -> Roles | None:
-        serving = [node for node in self.lab.nodes if hosts.has_address(node)]
-        if len(serving) != 1 or not hosts.has_target(serving[0]):
-            return None
-        whole = hosts.replicating(serving[0], "UpToDate/UpToDate")
-        if not whole or not self.idle():
-            return None
-        taker = next(node for node in self.lab.nodes if node is not serving[0])
-        return Roles(serving[0], taker)
+    def _trouble(self, serving: list[LabGuest]) -> str:
+        """Why no run could begin now; "" when one could."""
+        if len(serving) != 1:
+            return f"{len(serving)} nodes have the virtual IP"
+        if not hosts.has_target(serving[0]):
+            return f"{serving[0].name} does not export the LUN"
+        if not hosts.replicating(serving[0], "UpToDate/UpToDate"):
+            return "the mirror is not connected and whole"
+        return "" if self.idle() else "the cluster manager is busy"
