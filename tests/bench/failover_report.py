@@ -31,7 +31,7 @@ from bench.failover_model import (
 JSON_NAME, PICTURE_NAME = "failover.json", "failover.png"
 # what happens until the mark is reached
 _SEGMENTS = {
-    STOP: ("until the active node stops serving", "#9ecae1"),
+    STOP: ("until the active node begins to stop", "#9ecae1"),
     DETECTED: ("until the dead peer is noticed", "#9ecae1"),
     TAKEOVER: ("until the taker begins", "#4292c6"),
     VIP: ("until the virtual IP is up", "#fdae6b"),
@@ -143,4 +143,4 @@ def _bars(axes: Axes, rows: Sequence[Row], scenario: str) -> None:
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     if unique:
-        axes.legend(unique.values(), unique.keys(), fontsize="small", loc="lower right")
+        axes.legend(unique.values(), unique.keys(), fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
