@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := build/venv/bin/python
 export PYTHONPATH := tests
 
-.PHONY: help setup demo down test check docs reference unit api e2e drills bench-operator lab format lock
+.PHONY: help setup demo down test check docs reference unit api e2e drills bench-operator bench-failover lab format lock
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,11 @@ PAIRS ?= 500
 LUNS ?= 2500
 bench-operator: setup ## the operator with a tenth, three tenths and all of PAIRS=500 LUNS=2500: cost, table, plot
 	$(PYTHON) -m bench.operator_scale --pairs=$(PAIRS) --luns=$(LUNS) $(ARGS)
+
+REPEAT ?= 5
+STACKS ?= storagepair,classic,pacemaker
+bench-failover: setup ## ours beside the hand-built stack and Pacemaker, REPEAT=5 times each of STACKS: gaps, table, picture
+	$(PYTHON) -m bench.failover --repeat=$(REPEAT) --stacks=$(STACKS) $(ARGS)
 
 lab: setup ## the lab's own command line: make lab ARGS="status"
 	@$(PYTHON) -m lab $(ARGS)
