@@ -56,10 +56,15 @@ DEGRADED = _reason("Degraded", "The pair serves, but would not survive the next 
 WAITING = _reason("Waiting", "The hosts have not carried it out yet.")
 FAILED = _reason("Failed", "The host could not carry it out; the message is the host's.")
 DELETING = _reason("Deleting", "It is being taken off the host.")
+TEARING_DOWN = _reason("TearingDown", "The pair is deleted with the policy Teardown; its hosts are being stopped.")
 
 # Events
 FAILOVER = _reason("Failover", "The service moved because a machine or its service was lost.")
 SWITCHOVER = _reason("Switchover", "The service moved as asked.")
+
+# Events about the end of a pair
+TORN_DOWN = _reason("TornDown", "The pair is gone, and so is what it had on its hosts, but for bonds and data.")
+FORGOTTEN = _reason("Forgotten", "The pair's object is let go of; its hosts stay as they are.")
 
 # Switchover
 PENDING = _reason("Pending", "Nobody has looked at the request yet.")

@@ -106,7 +106,7 @@ class Reconciler:
         """The one thing that needs no whole view, and that others wait for: a CRD that goes is not whole any more."""
         snapshot = self._store.snapshot(key)
         intents = await guard.judge(self._cluster, snapshot)
-        await self._writer.release(t for t in snapshot.things if intents.get(t.metadata.uid) is Intent.FORGET)
+        await self._writer.release(t for t in snapshot.held if intents.get(t.metadata.uid) is Intent.FORGET)
 
     async def _reconcile(self, key: PairKey) -> None:
         snapshot = self._store.snapshot(key)
