@@ -26,8 +26,9 @@ class RecordError(Exception):
 
 
 class HostRecord(msgspec.Struct, frozen=True):
-    """`pair` is "namespace/name", `uid` that of the object whose document was carried out last. `formatting`: the replicated device was found without any signature and the file
-    system is being made; `formatted`: it was made, with its folders."""
+    """`pair` is "namespace/name", `uid` that of the StoragePair whose document was carried out last. `formatting`: the
+    replicated device was found without any signature and the file system is being made; `formatted`: it was made, with
+    its folders."""
 
     pair: str = ""
     disk: str = ""

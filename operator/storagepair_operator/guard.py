@@ -27,7 +27,9 @@ async def judge(cluster: Cluster, snapshot: Snapshot) -> dict[str, Intent]:
     All of it is read live, so it holds for a view that is not proven whole too. What has been decided already (the
     hosts' documents say Absent) is not asked again.
     """
-    open_ones = [thing for thing in snapshot.held if thing.metadata.deletion_timestamp and not _decided(thing, snapshot)]
+    open_ones = [
+        thing for thing in snapshot.held if thing.metadata.deletion_timestamp and not _decided(thing, snapshot)
+    ]
     if not open_ones:
         return {}
     parents = await _parents(cluster, snapshot, {_kind(thing) for thing in open_ones})

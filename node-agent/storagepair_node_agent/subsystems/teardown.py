@@ -2,8 +2,8 @@
 
 Stopped: Heartbeat and the guardian end, the service with them, in the resource script's own order; the mirror stays up.
 Removed: the mirror comes down too, and what the agent installed goes, last of all what brings the pieces up at boot, so
-that an agent which dies on the way finds what there is left to do. Never touched: the disk (metadata, file system, LUNs),
-the host record, which makes the disk ours, and the bonds, over which the host itself may be reached.
+that an agent which dies on the way finds what there is left to do. Never touched: the disk (metadata, file system,
+LUNs), the host record, which makes the disk ours, and the bonds, over which the host itself may be reached.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _mirror_down(drbd: DrbdFacts) -> Action:
     if drbd.up and drbd.config is not None:
         steps.append(Run(("drbdadm", "down", drbd_files.RESOURCE), timeout_seconds=60))
     steps += [RemoveFile(drbd_files.UNIT_FILE), RemoveFile(drbd_files.CONFIG), _reload()]
-    return Action("teardown.mirror-down", f"take the resource {drbd_files.RESOURCE} down and its files away", tuple(steps))
+    return Action("teardown.mirror-down", f"take {drbd_files.RESOURCE} down and its files away", tuple(steps))
 
 
 def _remove_files(heart: HeartbeatFacts) -> Action:

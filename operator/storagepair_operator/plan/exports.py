@@ -106,7 +106,7 @@ def targets(
 
 
 def released(thing: LUN | InitiatorACL, now: Existing, verdict: Verdict, intents: Mapping[str, Intent]) -> bool:
-    """Whether nothing is left to do for one that is being deleted: forgotten, given up, confirmed, or never on a host."""
+    """Whether nothing is left to do for one that is being deleted: forgotten, given up, confirmed, never on a host."""
     metadata = thing.metadata
     if not metadata.deletion_timestamp or FINALIZER not in metadata.finalizers:
         return False

@@ -2,7 +2,8 @@
 
 The order guards the data. The machine that stands by stops first, or it would take over; then the one that serves, and
 the mirror stays up meanwhile; only when both copies are equal does it come down, so that whichever machine is started
-first a year later has every acknowledged write. A machine that does not answer is waited for, until a person says not to.
+first a year later has every acknowledged write. A machine that does not answer is waited for, until a person says not
+to.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def to_hold(pair: StoragePair) -> bool:
 
 
 def ending(pair: StoragePair, snapshot: Snapshot, intents: Mapping[str, Intent]) -> Ending | None:
-    """What a deletion, or a policy that has become Retain, asks for; None while the pair lives and is held as it says."""
+    """What a deletion, or a policy that has become Retain, asks for; None while the pair lives as it says."""
     if FINALIZER not in pair.metadata.finalizers:
         return None
     if not pair.metadata.deletion_timestamp:
@@ -150,6 +151,6 @@ def _message(pair: StoragePair, waits: Waits) -> str:
         return f"{' and '.join(node.name for node in pair.spec.nodes)} are cleared; the data stays on their disks"
     told = "; ".join(f"waits for {name}: {why}" for name, why in waits.items())
     return (
-        f"it is being torn down, {told}. To go on without a machine annotate the pair {ABANDON}=NAME; to let go of it at "
-        f"once and leave the machines as they are, {ABANDON}=true"
+        f"it is being torn down, {told}. To go on without a machine annotate the pair {ABANDON}=NAME; to let go of it "
+        f"at once and leave the machines as they are, {ABANDON}=true"
     )

@@ -126,7 +126,9 @@ def test_a_preparation_that_was_cut_short_is_let_go_first():
 
 def test_a_device_that_somebody_holds_is_not_pulled_away():
     snap = host(
-        heartbeat=quiet(), drbd=mirror(role="Primary"), filesystem=a.filesystem(mounted_at="/mnt/x", formatted_record=True)
+        heartbeat=quiet(),
+        drbd=mirror(role="Primary"),
+        filesystem=a.filesystem(mounted_at="/mnt/x", formatted_record=True),
     )
     outcome = teardown.plan(desired(), snap)
     assert (outcome.verdict.reason, outcome.actions) == ("StillHeld", ())
@@ -136,7 +138,7 @@ def test_a_device_that_somebody_holds_is_not_pulled_away():
 def test_what_is_not_ours_stays():
     """A Heartbeat of somebody else's, tgtd with other targets, another DRBD resource."""
     foreign = (hostfiles.HA_CF, hostfiles.HARESOURCES, hostfiles.AUTHKEYS)
-    heart = a.heartbeat(running=True, guardian=False, units=UNITS, files={p: "x" for p in foreign}, foreign=foreign)
+    heart = a.heartbeat(running=True, guardian=False, units=UNITS, files=dict.fromkeys(foreign, "x"), foreign=foreign)
     other = a.drbd(minor_holder="r0", up=True, role="Primary", config=None)
     outcome = teardown.plan(desired(), host(heartbeat=heart, drbd=other, service=a.service(port_table=False)))
     assert (outcome.verdict.ready, outcome.actions) == (True, ())
@@ -175,7 +177,15 @@ def test_what_can_not_be_seen_is_not_taken_for_gone(part):
 TRUTH = st.booleans()
 
 
-@given(TRUTH, TRUTH, TRUTH, TRUTH, TRUTH, st.sampled_from(["Primary", "Secondary"]), st.sampled_from(["Stopped", "Removed"]))
+@given(
+    TRUTH,
+    TRUTH,
+    TRUTH,
+    TRUTH,
+    TRUTH,
+    st.sampled_from(["Primary", "Secondary"]),
+    st.sampled_from(["Stopped", "Removed"]),
+)
 def test_no_step_touches_the_disk_the_record_or_the_bonds(running, started, up, tgtd, guardian, role, service):
     snap = host(
         heartbeat=installed(running=running, guardian=guardian, peer="dead"),

@@ -13,7 +13,19 @@ from storagepair_operator.plan import Plan
 from storagepair_operator.plan.teardown import ABANDON
 from storagepair_operator.snapshot import FINALIZER, Intent, Observed, Snapshot
 from storagepair_operator.summarize import summarize
-from unit.operator.builders import EARLIER, NOW, lone, lun, pair, pair_spec, planned, running, snapshot, status, with_spec
+from unit.operator.builders import (
+    EARLIER,
+    NOW,
+    lone,
+    lun,
+    pair,
+    pair_spec,
+    planned,
+    running,
+    snapshot,
+    status,
+    with_spec,
+)
 
 REMOVE = {"uid-of-default-vmstore": Intent.REMOVE}
 FORGET = {"uid-of-default-vmstore": Intent.FORGET}
@@ -54,9 +66,7 @@ def told(view: Snapshot, name: str, state: str = "True", message: str = "", **mo
     """A host says how far it is with its document: stopped, it stands by."""
     seen = view.nodes[name]
     generation = seen.node.metadata.generation
-    said = Condition(
-        type="Teardown", status=state, reason="Stopped", message=message, observed_generation=generation
-    )
+    said = Condition(type="Teardown", status=state, reason="Stopped", message=message, observed_generation=generation)
     new = msgspec.structs.replace(status(**more), observed_generation=generation, conditions=(said,))
     nodes = {**view.nodes, name: Observed(msgspec.structs.replace(seen.node, status=new), seen.reported)}
     return replace(view, nodes=nodes)
