@@ -149,14 +149,16 @@ def _remove(
 
 
 def _mirror_down(drbd: DrbdFacts) -> Action:
-    """The resource and what brings it up. The metadata on the disk stays."""
-    steps: list[Step] = []
-    if drbd.unit is not None:
-        steps.append(Run(("systemctl", "disable", "--now", drbd_files.UNIT), timeout_seconds=90))
-    if drbd.up and drbd.config is not None:
-        steps.append(Run(("drbdadm", "down", drbd_files.RESOURCE), timeout_seconds=60))
-    steps += [RemoveFile(drbd_files.UNIT_FILE), RemoveFile(drbd_files.CONFIG), _reload()]
-    return Action("teardown.mirror-down", f"take {drbd_files.RESOURCE} down and its files away", tuple(steps))
+    """The resource, then its files. The metadata on the disk stays."""
+    name = "teardown.mirror-down"
+    if drbd.unit_enabled:
+        stop = Run(("systemctl", "disable", "--now", drbd_files.UNIT), timeout_seconds=90)
+        return Action(name, f"stop {drbd_files.UNIT}, which takes the mirror down", (stop,))
+    if drbd.up and drbd.config is not None:  # brought up by somebody else
+        down = Run(("drbdadm", "down", drbd_files.RESOURCE), timeout_seconds=60)
+        return Action(name, f"take {drbd_files.RESOURCE} down", (down,))
+    files = (RemoveFile(drbd_files.UNIT_FILE), RemoveFile(drbd_files.CONFIG))
+    return Action("teardown.remove-mirror-files", "remove the mirror's unit and configuration", (*files, _reload()))
 
 
 def _remove_files(heart: HeartbeatFacts) -> Action:
@@ -166,7 +168,7 @@ def _remove_files(heart: HeartbeatFacts) -> Action:
     if PORT_UNIT in heart.units:
         steps.append(Run(("systemctl", "disable", "--now", PORT_UNIT), timeout_seconds=60))
     # made first, so that this succeeds where it is gone
-    steps.append(Run(("nft", "table inet storagepair; delete table inet storagepair")))
+    steps.append(Run(("nft", "add table inet storagepair; delete table inet storagepair")))
     steps += [RemoveFile(path) for path in paths]
     steps += [RemoveFile(INTENT), _reload()]
     return Action("teardown.remove-files", "remove the service's files, units and firewall table", tuple(steps))

@@ -18,7 +18,7 @@ from unit.agent import agentbuilders as a
 IPFAIL = "/usr/libexec/heartbeat/ipfail"
 UNITS = frozenset((hostfiles.PORT_UNIT, hostfiles.TGT_UNIT, hostfiles.HEARTBEAT_UNIT, hostfiles.GUARDIAN_UNIT))
 UID = a.desired().spec.pair_ref.uid
-RECORDED = a.preflight(**a.SET_UP, recorded_uid=UID)
+RECORDED = a.preflight(**a.SET_UP)
 
 
 def desired(service="Removed", **more):
@@ -103,9 +103,12 @@ def test_removed_takes_tgtd_then_the_mirror_then_the_files():
     snap = a.changed(snap, "heartbeat", units=frozenset((hostfiles.PORT_UNIT,)))
     snap = a.changed(snap, "service", tgtd_running=False)
     outcome = teardown.plan(desired(), snap)
-    assert a.names(outcome) == ["teardown.mirror-down"]
-    assert commands(outcome)[:2] == ["systemctl disable --now storagepair-drbd.service", "drbdadm down storagepair"]
-    snap = a.changed(snap, "drbd", up=False, config=None, unit=None)
+    assert commands(outcome) == ["systemctl disable --now storagepair-drbd.service"]
+    snap = a.changed(snap, "drbd", unit_enabled=False)
+    assert commands(teardown.plan(desired(), snap)) == ["drbdadm down storagepair"]
+    snap = a.changed(snap, "drbd", up=False)
+    assert a.names(teardown.plan(desired(), snap)) == ["teardown.remove-mirror-files"]
+    snap = a.changed(snap, "drbd", config=None, unit=None)
     outcome = teardown.plan(desired(), snap)
     assert a.names(outcome) == ["teardown.remove-files"]
     removed = {step.path for action in outcome.actions for step in action.steps if isinstance(step, RemoveFile)}
@@ -212,7 +215,7 @@ def test_the_cycle_asks_nobody_else_while_the_document_ends_the_pair(tmp_path):
 
 def test_the_pair_s_uid_is_noted_when_a_document_of_a_new_object_is_carried_out():
     """As after a namespace was restored: from then on only a deletion of that object counts."""
-    snap = a.snapshot(preflight=a.preflight(**a.SET_UP, recorded_uid="earlier"), drbd=mirror())
+    snap = a.snapshot(preflight=a.preflight(**{**a.SET_UP, "recorded_uid": "earlier"}), drbd=mirror())
     outcome = drbd.plan(a.desired(service="Run"), snap)
     assert "drbd.note-pair" in a.names(outcome)
     (step,) = next(action for action in outcome.actions if action.name == "drbd.note-pair").steps
