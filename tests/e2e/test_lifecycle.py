@@ -28,7 +28,7 @@ def test_a_serving_pair_comes_to_a_new_cluster_and_through_an_upgrade_and_no_wri
     """Every object of it is gone, StorageNodes too, and comes back from the same file in the wrong order; then the
     agents roll, one at a time."""
     pair, initiator = Pair(ready, namespace=NAMESPACE), Initiator(ready.lab.initiator)
-    active, lun = pair.active, _identity(pair)
+    active, lun, moves = pair.active, _identity(pair), _journals(ready)
     with _writing(initiator) as writer:
         before = _changes(ready)
         ready.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
@@ -46,7 +46,7 @@ def test_a_serving_pair_comes_to_a_new_cluster_and_through_an_upgrade_and_no_wri
         pair.wait_ready()
         writer.wait_acked(40)
     assert pair.active == active
-    assert pair.failovers() == []
+    assert _journals(ready) == moves, "no host started or stopped the service"
 
 
 def test_a_torn_down_pair_leaves_bonds_and_data_and_the_next_of_its_name_has_every_write(ready: Stack) -> None:
@@ -80,7 +80,11 @@ def _writing(initiator: Initiator) -> Iterator[Any]:
     yield writer
     result = writer.result()
     assert (result.lost, result.errors) == (0, 0), result.document
-    assert max((gap.seconds for gap in result.gaps), default=0.0) < 10, "nothing of the service moved"
+
+
+def _journals(stack: Stack) -> list[str]:
+    """What each host's resource script did with the service, by its own journal."""
+    return [node.ssh(["cat", "/var/lib/storagepair/journal.log"]).stdout for node in stack.lab.nodes]
 
 
 def _identity(pair: Pair) -> tuple[int, str]:
