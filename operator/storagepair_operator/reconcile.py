@@ -85,7 +85,8 @@ class Reconciler:
             else:
                 await self._reconcile(key)
         except MayNotWrite:
-            self._park(key)
+            # looked at once more: what waits for a view that never becomes whole again is let go of, the rest is parked
+            self._queue.add(key)
         except ApiError as error:
             delay = self._delay(key, quick=error.conflict)
             level = logging.DEBUG if error.conflict else logging.WARNING

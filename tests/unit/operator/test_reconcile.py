@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from storagepair_operator import moments
@@ -95,6 +96,24 @@ def test_forgetting_needs_no_whole_view() -> None:
         await asyncio.sleep(0.05)
         writes = {request for request in world.cluster.requests if not request.startswith("GET")}
         assert writes == {f"PATCH {LUNS.path('default', 'datastore1')}"}
+
+    run(scenario)
+
+
+def test_a_view_that_breaks_while_a_deletion_is_judged_forgets_no_deletion() -> None:
+    """Nothing else would ever come for that object: its kind is going, and no list becomes whole again."""
+
+    async def scenario(world: World) -> None:
+        read = world.cluster.read
+
+        async def breaking(path: str) -> dict[str, Any]:
+            world.store.whole.clear()
+            return await read(path)
+
+        world.store.whole.set()
+        world.cluster.read = breaking  # type: ignore[method-assign]
+        world.store.put(LUNS, as_document(LUNS, lun(deleted=True)))
+        await soon(lambda: world.asked("PATCH") > 0)
 
     run(scenario)
 
