@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := build/venv/bin/python
 export PYTHONPATH := tests
 
-.PHONY: help setup demo down test check unit api e2e bench-operator lab format lock
+.PHONY: help setup demo down test check docs reference unit api e2e bench-operator lab format lock
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ demo: setup ## the main job, end to end, with a power cut; leaves the lab runnin
 down: ## stop the lab of `make demo`, leave nothing behind
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab --name demo down; fi
 
-test: setup check unit api e2e ## everything that CI runs
+test: setup check docs unit api e2e ## everything that CI runs
 
 check: setup ## lint, types, shell, layers
 	$(PYTHON) -m ruff check .
@@ -28,6 +28,12 @@ check: setup ## lint, types, shell, layers
 	  if [ -f "$$file" ] && head -n 1 "$$file" | grep -qaE '^#! ?/bin/(ba)?sh|^# shellcheck shell'; then echo "$$file"; fi; \
 	done | xargs build/venv/bin/shellcheck -x
 	build/venv/bin/lint-imports
+
+docs: setup ## the documentation as a site, in build/site; fails on a warning
+	NO_MKDOCS_2_WARNING=1 build/venv/bin/mkdocs build --quiet --strict
+
+reference: setup ## write docs/reference anew from the code
+	$(PYTHON) -m docgen
 
 unit: setup ## seconds, no root, no lab
 	$(PYTHON) -m pytest tests/unit -q --durations=5
