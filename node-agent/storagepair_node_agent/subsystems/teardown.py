@@ -8,9 +8,12 @@ LUNs), the host record, which makes the disk ours, and the bonds, over which the
 
 from __future__ import annotations
 
+from typing import Final
+
 from storagepair_node_agent import hostfiles, record
 from storagepair_node_agent.actions import Action, Outcome, RemoveFile, Run, Step, Verdict, WriteFile
 from storagepair_node_agent.hostfiles import GUARDIAN_UNIT, HEARTBEAT_UNIT, PORT_UNIT, TGT_UNIT
+from storagepair_node_agent.reasons import Reason
 from storagepair_node_agent.snapshot import (
     Desired,
     DrbdFacts,
@@ -22,7 +25,8 @@ from storagepair_node_agent.snapshot import (
 from storagepair_node_agent.subsystems import drbd_files, filesystem
 
 CONDITION = "Teardown"
-STOPPED, REMOVED = "Stopped", "Removed"
+STOPPED: Final = "Stopped"
+REMOVED: Final = "Removed"
 INTENT = f"{hostfiles.RUN}/intent"  # why the resource script releases the service; it reads and moves it
 _STOP_SECONDS = 180
 _GONE = ("dead", "")  # cl_status' words for a peer whose Heartbeat does not run
@@ -40,7 +44,7 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     if heart is None or service is None or drbd is None or files is None or known is None:
         return _no("Unobserved", f"{desired.node} could not be examined; see the agent's log.")
     if nothing_left(heart, service, drbd):
-        return Outcome(Verdict(True, desired.spec.service, f"{desired.node} has nothing of the pair but its data."))
+        return Outcome(Verdict(True, REMOVED, f"{desired.node} has nothing of the pair but its data."))
     if refusal := _refusal(desired, snapshot, known):
         return Outcome(refusal)
     outcome = _stop(desired, heart, service, drbd, files)
@@ -207,9 +211,9 @@ def _do(action: Action, message: str, node: str = "") -> Outcome:
     return Outcome(verdict, (action,))
 
 
-def _wait(reason: str, message: str) -> Outcome:
+def _wait(reason: Reason, message: str) -> Outcome:
     return Outcome(Verdict(False, reason, message, waiting=True))
 
 
-def _no(reason: str, message: str) -> Outcome:
+def _no(reason: Reason, message: str) -> Outcome:
     return Outcome(Verdict(False, reason, message))

@@ -8,9 +8,8 @@ from datetime import datetime
 
 from storagepair_crds.views import AuthkeysReference, NodeSpec
 
-from storagepair_operator.snapshot import Held
-
 from storagepair_operator.reasons import Reason
+from storagepair_operator.snapshot import Held
 
 
 @dataclass(frozen=True, slots=True)
