@@ -42,9 +42,9 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     heart, service, drbd, files = snapshot.heartbeat, snapshot.service, snapshot.drbd, snapshot.filesystem
     known = record.known(snapshot)
     if heart is None or service is None or drbd is None or files is None or known is None:
-        return _no("Unobserved", f"{desired.node} could not be examined; see the agent's log.")
+        return Outcome(Verdict(False, "Unobserved", f"{desired.node} could not be examined; see the agent's log."))
     if nothing_left(heart, service, drbd):
-        return Outcome(Verdict(True, REMOVED, f"{desired.node} has nothing of the pair but its data."))
+        return Outcome(Verdict(True, "Removed", f"{desired.node} has nothing of the pair but its data."))
     if refusal := _refusal(desired, snapshot, known):
         return Outcome(refusal)
     outcome = _stop(desired, heart, service, drbd, files)
@@ -52,7 +52,7 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
         outcome = _remove(desired, heart, service, drbd, files)
     if outcome is None:
         text = f"The service and Heartbeat are stopped on {desired.node}; the mirror stays up until both hosts are."
-        return Outcome(Verdict(True, STOPPED, text))
+        return Outcome(Verdict(True, "Stopped", text))
     return outcome
 
 
@@ -96,10 +96,10 @@ def _stop(
     mounted = files.mounted_at == desired.spec.filesystem.mount_path
     holds = service.started or (drbd.role == "Primary" and (running or mounted))
     if service.transition:
-        return _wait("Transition", f"The service is being started or stopped on {node}.")
+        return _waiting("Transition", f"The service is being started or stopped on {node}.")
     if holds and running and heart.peer not in _GONE:
         text = f"{node} serves, and Heartbeat on {desired.peer} would take over: that one is stopped first."
-        return _wait("PeerRuns", text)
+        return _waiting("PeerRuns", text)
     units = [unit for unit in (GUARDIAN_UNIT, HEARTBEAT_UNIT) if unit in heart.units and _installed(heart, unit)]
     guarded = heart.guardian and _installed(heart, GUARDIAN_UNIT)
     if units or running or guarded or (heart.starting and _installed(heart, HEARTBEAT_UNIT)):
@@ -141,7 +141,11 @@ def _remove(
         return Outcome(_removing(node), left)
     if drbd.role == "Primary":
         where = f" (mounted at {files.mounted_at})" if files.mounted_at else ""
-        return _no("StillHeld", f"{drbd_files.DEVICE} on {node} is still Primary{where}: see who uses it there.")
+        return Outcome(
+            Verdict(
+                False, "StillHeld", f"{drbd_files.DEVICE} on {node} is still Primary{where}: see who uses it there."
+            )
+        )
     if (TGT_UNIT in heart.units or service.tgtd_running) and _installed(heart, TGT_UNIT) and not service.targets:
         stop = Run(("systemctl", "disable", "--now", TGT_UNIT), timeout_seconds=60)
         return _do(Action("teardown.stop-tgt", "stop tgtd, which serves nothing any more", (stop,)), "", node)
@@ -211,9 +215,5 @@ def _do(action: Action, message: str, node: str = "") -> Outcome:
     return Outcome(verdict, (action,))
 
 
-def _wait(reason: Reason, message: str) -> Outcome:
+def _waiting(reason: Reason, message: str) -> Outcome:
     return Outcome(Verdict(False, reason, message, waiting=True))
-
-
-def _no(reason: Reason, message: str) -> Outcome:
-    return Outcome(Verdict(False, reason, message))
