@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := build/venv/bin/python
 export PYTHONPATH := tests
 
-.PHONY: help setup demo down test check docs reference unit api e2e bench-operator lab format lock
+.PHONY: help setup demo down test check docs reference unit api e2e drills bench-operator lab format lock
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ demo: setup ## the main job, end to end, with a power cut; leaves the lab runnin
 down: ## stop the lab of `make demo`, leave nothing behind
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab --name demo down; fi
 
-test: setup check docs unit api e2e ## everything that CI runs
+test: setup check docs unit api e2e drills ## everything that CI runs
 
 check: setup ## lint, types, shell, layers
 	$(PYTHON) -m ruff check .
@@ -42,7 +42,10 @@ api: setup ## on a real kube-apiserver
 	$(PYTHON) -m pytest tests/api -v --durations=10
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
-	$(PYTHON) -m pytest tests/e2e -v --durations=0
+	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
+
+drills: setup ## the other failure drills on the lab, about as long again: before a release
+	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m drill
 
 PAIRS ?= 500
 LUNS ?= 2500

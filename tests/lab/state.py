@@ -44,6 +44,7 @@ class LabState:
     unplugged: tuple[str, ...] = ()
     off_switches: tuple[str, ...] = ()
     api_cut: bool = False
+    volatile_disks: bool = False
 
     def address(self, index: int) -> str:
         """The loopback address at which machine number `index` is reached from this machine."""
