@@ -12,6 +12,7 @@ from storagepair_operator import guard
 from storagepair_operator.cluster import ApiError, Cluster
 from storagepair_operator.kinds import NODES, PAIRS, Kind, PairKey
 from storagepair_operator.plan import plan
+from storagepair_operator.plan.teardown import given_up
 from storagepair_operator.queue import KeyQueue
 from storagepair_operator.settings import Settings
 from storagepair_operator.snapshot import Intent
@@ -84,7 +85,8 @@ class Reconciler:
             else:
                 await self._reconcile(key)
         except MayNotWrite:
-            self._park(key)
+            # looked at once more: what waits for a view that never becomes whole again is let go of, the rest is parked
+            self._queue.add(key)
         except ApiError as error:
             delay = self._delay(key, quick=error.conflict)
             level = logging.DEBUG if error.conflict else logging.WARNING
@@ -106,7 +108,12 @@ class Reconciler:
         """The one thing that needs no whole view, and that others wait for: a CRD that goes is not whole any more."""
         snapshot = self._store.snapshot(key)
         intents = await guard.judge(self._cluster, snapshot)
-        await self._writer.release(t for t in snapshot.things if intents.get(t.metadata.uid) is Intent.FORGET)
+        await self._writer.release(
+            thing
+            for thing in snapshot.held
+            if intents.get(thing.metadata.uid) is Intent.FORGET
+            or (thing.metadata.deletion_timestamp and given_up(thing))
+        )
 
     async def _reconcile(self, key: PairKey) -> None:
         snapshot = self._store.snapshot(key)

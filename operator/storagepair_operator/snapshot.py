@@ -14,10 +14,12 @@ from storagepair_operator.kinds import PairKey
 FINALIZER = "storagepair.dev/host"
 
 Declared = TypeVar("Declared", LUN, InitiatorACL, Switchover)
+Held = StoragePair | LUN | InitiatorACL
+"""What a finalizer of ours may hold."""
 
 
 class Intent(StrEnum):
-    """What the deletion of a LUN or InitiatorACL means, judged with live reads (guard.py)."""
+    """What the deletion of a LUN, an InitiatorACL or a pair means, judged with live reads (guard.py)."""
 
     REMOVE = "Remove"  # the user wants it off the host
     FORGET = "Forget"  # its namespace, its kind or its pair goes: the host stays as it is
@@ -50,6 +52,11 @@ class Snapshot:
     def things(self) -> tuple[LUN | InitiatorACL, ...]:
         """What is declared for the pair: its LUNs and InitiatorACLs."""
         return (*self.luns, *self.acls)
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """All whose deletion may wait for a host."""
+        return (*self.things, *((self.pair,) if self.pair is not None else ()))
 
 
 def owner(node: StorageNode) -> PairKey:

@@ -15,9 +15,9 @@ from storagepair_crds.views import (
     LUN,
     AuthkeysReference,
     Failover,
-    InitiatorACL,
     Metadata,
     NodeSpec,
+    StoragePair,
     Struct,
     Switchover,
     SwitchoverStatus,
@@ -27,7 +27,7 @@ from storagepair_crds.views import (
 from storagepair_operator.cluster import CONFLICT, NOT_FOUND, ApiError, Cluster
 from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind
 from storagepair_operator.plan.model import Plan
-from storagepair_operator.snapshot import FINALIZER, Observed, Snapshot
+from storagepair_operator.snapshot import FINALIZER, Held, Observed, Snapshot
 from storagepair_operator.store import Store
 from storagepair_operator.summarize.model import Event, Summary
 
@@ -71,7 +71,7 @@ class Writer:
         errors: list[ApiError] = []
         for thing in plan.release:
             await self._try(errors, self._finalizers(thing, hold=False, done=done))
-        released = {thing.metadata.uid for thing in plan.release}
+        released = {thing.metadata.uid for thing in plan.release if thing.metadata.deletion_timestamp}
         held = [await self._try(errors, self._finalizers(thing, hold=True, done=done)) for thing in plan.hold]
         if plan.authkeys is not None:
             await self._try(errors, self._authkeys(plan.authkeys, done))
@@ -90,7 +90,7 @@ class Writer:
             raise errors[0]
         return done
 
-    async def release(self, things: Iterable[LUN | InitiatorACL]) -> None:
+    async def release(self, things: Iterable[Held]) -> None:
         """Let go of what is being deleted and was judged to be forgotten. Takes nothing from a host."""
         for thing in things:
             if FINALIZER in thing.metadata.finalizers:
@@ -115,7 +115,7 @@ class Writer:
             if request.metadata.name in summary.switchovers:
                 status = summary.switchovers[request.metadata.name]
                 await self._try(errors, self._switchover(request, status, done))
-        if pair is not None and summary.pair is not None:
+        if pair is not None and summary.pair is not None and pair.metadata.uid not in gone:
             await self._try(errors, self._status(PAIRS, pair.metadata, pair.status, summary.pair, done))
         for thing in snapshot.things:
             if thing.metadata.uid not in gone:
@@ -124,9 +124,9 @@ class Writer:
                     errors, self._status(kind, thing.metadata, thing.status, told[thing.metadata.name], done)
                 )
 
-    async def _finalizers(self, thing: LUN | InitiatorACL, *, hold: bool, done: list[str]) -> None:
+    async def _finalizers(self, thing: Held, *, hold: bool, done: list[str]) -> None:
         metadata = thing.metadata
-        kind = LUNS if isinstance(thing, LUN) else ACLS
+        kind = PAIRS if isinstance(thing, StoragePair) else LUNS if isinstance(thing, LUN) else ACLS
         finalizers = [f for f in metadata.finalizers if f != FINALIZER] + ([FINALIZER] if hold else [])
         patch = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},

@@ -53,6 +53,7 @@ class Agents:
         self.heard: dict[str, Any] = {}  # what both say of Heartbeat, if it is not well
         self.luns: dict[str, int] = {}
         self.initiators: set[str] = set()
+        self.ended: list[tuple[str, str]] = []  # which machine was told what of the pair's end, in its order
         self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -101,7 +102,11 @@ class Agents:
         )
         delivered = set(spec.delivered_incidents) if self.drops else set()
         self.incidents[name] = [each for each in self.incidents[name] if each.id not in delivered]
-        conditions = self.conditions.get(name, (self.condition("Ready"), self.condition("Targets")))
+        ends = spec.service in ("Stopped", "Removed")
+        kinds = ("Ready", "Teardown") if ends else ("Ready", "Targets")
+        conditions = self.conditions.get(name, tuple(self.condition(kind) for kind in kinds))
+        if ends and (name, spec.service) not in self.ended:
+            self.ended.append((name, spec.service))
         return NodeStatus(
             observed_generation=generation,
             agent_version="test",
@@ -113,7 +118,7 @@ class Agents:
                 HeartbeatStatus(
                     running=running,
                     peer="dead" if lonely else "active",
-                    authkeys=self._keys(spec),
+                    authkeys="Absent" if spec.service == "Removed" else self._keys(spec),
                     links=tuple(HeartbeatLinkStatus(name=link.device, state="up") for link in spec.heartbeat.links),
                 ),
                 **self.heard,
