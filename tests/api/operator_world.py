@@ -36,9 +36,13 @@ _numbers = itertools.count()
 
 
 def prepare(plane: ControlPlane) -> None:
-    """The CRDs, and the operator's account with its rights, as the manifests have them."""
+    """Policies, CRDs, and the accounts with their rights, as the manifests have them."""
+    manifests = ROOT / "manifests"
+    kubectl(
+        plane.admin_kubeconfig, "apply", *(f"--filename={manifests / name}" for name in ("namespace.yaml", "policies"))
+    )
     apply_crds(plane.admin_kubeconfig)
-    files = [f"--filename={ROOT / 'manifests' / name}" for name in ("namespace.yaml", "operator-rbac.yaml")]
+    files = [f"--filename={manifests / name}" for name in ("operator-rbac.yaml", "node-agent-rbac.yaml")]
     kubectl(plane.admin_kubeconfig, "apply", *files)
 
 
