@@ -72,6 +72,7 @@ def test_a_pods_real_token_is_good_for_its_own_node_only(bare: Stack, tmp_path: 
         kubectl(path, "get", "secrets", "-n", NAMESPACE)
 
 
+@pytest.mark.drill
 def test_operator_and_agent_can_be_restarted(bare: Stack) -> None:
     before = identity(bare, "node1")
     bare.restart_agent("node1")
@@ -80,6 +81,7 @@ def test_operator_and_agent_can_be_restarted(bare: Stack) -> None:
     assert "storagepair_operator_writes_total" in bare.operator_metrics()
 
 
+@pytest.mark.drill
 def test_frozen_kubelets_leave_the_pods_running(bare: Stack) -> None:
     before = [identity(bare, node.name) for node in bare.lab.nodes]
     bare.freeze_kubelets()
@@ -104,6 +106,7 @@ def test_after_a_power_cut_the_agents_pod_comes_back_by_itself(bare: Stack) -> N
     assert identity(bare, "node2")[0] == uid, "the same pod, with a new container"
 
 
+@pytest.mark.drill
 def test_a_restored_pod_goes_on_as_if_nothing_had_happened(bare: Stack) -> None:
     before = [identity(bare, node.name) for node in bare.lab.nodes]
     bare.snapshot("here")
