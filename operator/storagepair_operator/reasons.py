@@ -53,6 +53,11 @@ INVALID_SPEC = _reason(
     "The document contradicts itself in a way that the schema did not refuse.",
     "Correct the field that the message names; `storagepair validate` finds most of these before.",
 )
+POLICY_MISSING = _reason(
+    "PolicyMissing",
+    "An admission policy of storagepair's is missing or does not deny, so that nobody checks who may name a host.",
+    "Apply the manifests again: `kubectl apply --server-side -k manifests`. Hosts that serve go on serving.",
+)
 PAIR_NOT_FOUND = _reason(
     "PairNotFound",
     "The StoragePair that the object names does not exist in its namespace.",

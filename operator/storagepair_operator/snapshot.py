@@ -46,6 +46,7 @@ class Snapshot:
     # the pair itself and all whose claims decide about its own (more than those change nothing); None where unreadable
     pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)
     nodes: Mapping[str, Observed] = field(default_factory=dict)  # the StorageNodes of all these
+    unguarded: str = ""  # what is wrong with the admission policies, with the remedy; "" when they stand
     unreadable: tuple[str, ...] = ()  # objects that may concern it, exist and can't be read: "LUN datastore1"
 
     @property

@@ -36,9 +36,14 @@ _numbers = itertools.count()
 
 
 def prepare(plane: ControlPlane, root: Path = ROOT) -> None:
-    """The CRDs, and the operator's account with its rights, as the manifests of a source tree have them."""
+    """Policies, CRDs, and the accounts with their rights, as the manifests of a source tree have them."""
+    manifests = root / "manifests"
+    first = [
+        name for name in ("namespace.yaml", "policies") if (manifests / name).exists()
+    ]  # older trees have no policies
+    kubectl(plane.admin_kubeconfig, "apply", *(f"--filename={manifests / name}" for name in first))
     apply_crds(plane.admin_kubeconfig, root / SCHEMAS.relative_to(ROOT))
-    files = [f"--filename={root / 'manifests' / name}" for name in ("namespace.yaml", "operator-rbac.yaml")]
+    files = [f"--filename={manifests / name}" for name in ("operator-rbac.yaml", "node-agent-rbac.yaml")]
     kubectl(plane.admin_kubeconfig, "apply", *files)
 
 

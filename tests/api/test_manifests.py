@@ -9,6 +9,7 @@ import pytest
 import yaml
 from lab.apiclient import ApiClient
 from lab.controlplane import ControlPlane
+from lab.keeper import Keeper
 from lab.kubectl import apply_crds, kubectl
 from lab.waiting import wait_for
 
@@ -16,6 +17,7 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 SYSTEM = "storagepair-system"
 OPERATOR, AGENT = "storagepair-operator", "storagepair-node-agent"
 OURS, CRDS, EVENTS = "storagepair.dev", "apiextensions.k8s.io", "events.k8s.io"
+RBAC = "rbac.authorization.k8s.io"
 
 READ = "get list watch"
 # of whom, verbs, group, resource (with subresource), namespace ("" for the whole cluster)
@@ -35,11 +37,16 @@ GRANTED = [
     (OPERATOR, "create patch", EVENTS, "events", ""),
     (OPERATOR, READ, "", "namespaces", ""),
     (OPERATOR, READ, CRDS, "customresourcedefinitions", ""),
-    (OPERATOR, "create get", "", "secrets", SYSTEM),
+    (OPERATOR, "create get list update", "", "secrets", SYSTEM),
+    (OPERATOR, "create get list update", "", "serviceaccounts", SYSTEM),
+    (OPERATOR, "create get list update", RBAC, "roles", SYSTEM),
+    (OPERATOR, "create get list update", RBAC, "rolebindings", SYSTEM),
+    (OPERATOR, "create get list update", RBAC, "clusterroles", ""),
+    (OPERATOR, "create get list update", RBAC, "clusterrolebindings", ""),
+    # only to hand it out: policies/storagenodes.yaml keeps the operator from it
+    (OPERATOR, "patch", OURS, "storagenodes/status", ""),
     (OPERATOR, "create get patch update", "coordination.k8s.io", "leases", SYSTEM),
-    (AGENT, READ, OURS, "storagenodes", ""),
-    (AGENT, "patch update", OURS, "storagenodes/status", ""),
-    (AGENT, "get", "", "secrets", SYSTEM),
+    (AGENT, "create", "", "serviceaccounts/token", SYSTEM),
 ]
 REFUSED = [
     # nobody writes to what the user wrote, takes a record back, or ends a host's desired state
@@ -47,24 +54,39 @@ REFUSED = [
     (OPERATOR, "create update delete", OURS, "luns", ""),
     (OPERATOR, "create update delete", OURS, "initiatoracls", ""),
     (OPERATOR, "patch delete deletecollection", OURS, "storagenodes", ""),
-    (OPERATOR, "patch update", OURS, "storagenodes/status", ""),
+    (OPERATOR, "update", OURS, "storagenodes/status", ""),
     (OPERATOR, "patch update deletecollection", OURS, "failovers", ""),
     (OPERATOR, "create patch update delete deletecollection", OURS, "switchovers", ""),
-    (OPERATOR, "list watch update delete", "", "secrets", SYSTEM),
+    (OPERATOR, "watch patch delete", "", "secrets", SYSTEM),
     (OPERATOR, "get create", "", "secrets", "default"),
+    (OPERATOR, "create", "", "serviceaccounts/token", SYSTEM),
+    (OPERATOR, "create", "", "serviceaccounts", "default"),
+    (OPERATOR, "create update", RBAC, "roles", "default"),
+    (OPERATOR, "escalate bind delete", RBAC, "clusterroles", ""),
+    (OPERATOR, "delete", RBAC, "clusterrolebindings", ""),
+    (OPERATOR, "list watch create update delete", "admissionregistration.k8s.io", "validatingadmissionpolicies", ""),
     (OPERATOR, "create", "coordination.k8s.io", "leases", "kube-system"),
     (OPERATOR, "create", "", "pods", SYSTEM),
     (OPERATOR, "update delete", CRDS, "customresourcedefinitions", ""),
-    (AGENT, "create patch update delete", OURS, "storagenodes", ""),
+    (AGENT, f"{READ} create patch update delete", OURS, "storagenodes", ""),
+    (AGENT, "patch update", OURS, "storagenodes/status", ""),
+    (AGENT, "create", "", "serviceaccounts/token", "default"),
+    (AGENT, f"{READ} create", "", "serviceaccounts", SYSTEM),
     (AGENT, READ, OURS, "storagepairs", ""),
     (AGENT, "create", OURS, "failovers", ""),
     (AGENT, f"{READ} create", OURS, "switchovers", ""),
     (AGENT, "patch update", OURS, "switchovers/status", ""),
-    (AGENT, "list watch create update", "", "secrets", SYSTEM),
+    (AGENT, f"{READ} create update", "", "secrets", SYSTEM),
     (AGENT, "get", "", "secrets", "default"),
     (AGENT, READ, "", "nodes", ""),
     (AGENT, "create", EVENTS, "events", ""),
 ]
+
+
+@pytest.fixture(scope="module")
+def control_plane(keeper: Keeper) -> ControlPlane:
+    """Of its own: the base's admission policies are for the whole cluster."""
+    return ControlPlane.start(keeper, keeper.run_dir / "manifests", controllers=False)
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,9 @@ rules:
 - {level: None, verbs: [get, list, watch]}
 - level: None
   resources: [{group: authentication.k8s.io}, {group: authorization.k8s.io}]
+# a token is handed out, and nothing is stored
+- level: None
+  resources: [{group: "", resources: [serviceaccounts/token]}]
 - {level: Metadata}
 """
 

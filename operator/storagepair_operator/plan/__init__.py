@@ -9,11 +9,12 @@ import msgspec
 from storagepair_crds.views import LUN, AuthkeysReference, InitiatorACL, NodeSpec
 
 from storagepair_operator import reasons
+from storagepair_operator.kinds import PairKey
 from storagepair_operator.plan import claims, exports, hosts, switchovers, teardown, verdicts
 from storagepair_operator.plan.model import Move, Plan, Verdict
 from storagepair_operator.snapshot import FINALIZER, Held, Intent, Observed, Snapshot, own_nodes
 
-__all__ = ["Move", "Plan", "Verdict", "plan"]
+__all__ = ["Move", "Plan", "Verdict", "authkeys_name", "plan"]
 
 
 def plan(snapshot: Snapshot, intents: Mapping[str, Intent], secrets_namespace: str, now: datetime) -> Plan:
@@ -65,10 +66,9 @@ def _pair(snapshot: Snapshot, secrets_namespace: str) -> tuple[Verdict | None, d
     # a pair that is being deleted leaves its hosts as they are: they go on serving
     if not verdict.accepted or pair.metadata.deletion_timestamp:
         return verdict, {}
-    authkeys = _authkeys(snapshot, secrets_namespace)
     names = (pair.spec.nodes[0].name, pair.spec.nodes[1].name)
     try:
-        specs = {node.name: hosts.base(pair, node, snapshot.key, authkeys) for node in pair.spec.nodes}
+        specs = {node.name: hosts.base(pair, node, snapshot.key, secrets_namespace) for node in pair.spec.nodes}
     except hosts.InvalidSpec as error:
         return Verdict(False, reasons.INVALID_SPEC, str(error)), {}
     return verdict, {
@@ -99,8 +99,13 @@ def _to_hold(thing: LUN | InitiatorACL, verdict: Verdict) -> bool:
     return verdict.accepted and not metadata.deletion_timestamp and FINALIZER not in metadata.finalizers
 
 
+def authkeys_name(pair: PairKey) -> str:
+    """The Secret in which a pair's Heartbeat key is made; the hosts get copies (registrar.py)."""
+    return f"{pair.namespace}.{pair.name}.heartbeat"
+
+
 def _authkeys(snapshot: Snapshot, namespace: str) -> AuthkeysReference:
-    return AuthkeysReference(namespace=namespace, name=f"{snapshot.key.namespace}.{snapshot.key.name}.heartbeat")
+    return AuthkeysReference(namespace=namespace, name=authkeys_name(snapshot.key))
 
 
 def _keyless(snapshot: Snapshot) -> bool:

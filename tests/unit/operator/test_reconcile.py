@@ -158,6 +158,18 @@ def test_what_fails_is_tried_again_until_it_works() -> None:
     run(scenario)
 
 
+def test_a_busy_api_server_is_left_alone_for_as_long_as_it_says() -> None:
+    async def scenario(world: World) -> None:
+        world.cluster.answers[NODES] = ApiError(429, "TooManyRequests", "busy", retry_after_seconds=0.4)
+        world.store.whole.set()
+        began = asyncio.get_running_loop().time()
+        world.add(KEY, ("node1", "node2"))
+        await soon(lambda: world.asked(NODES) > 2)
+        assert asyncio.get_running_loop().time() - began >= 0.4, "two tries of the two hosts"
+
+    run(scenario)
+
+
 def test_a_defect_in_one_pair_does_not_stop_another(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
