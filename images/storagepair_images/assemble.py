@@ -21,6 +21,9 @@ from pathlib import Path
 SITE = "usr/local/lib/python3.13/dist-packages"
 PROGRAMS = "usr/local/bin"
 
+# the kubernetes package's second client, for asyncio: half of the package, and nothing that we have imports it
+UNUSED = ("kubernetes/aio",)
+
 _ENTRY = """\
 #!/usr/bin/python3
 import sys
@@ -67,12 +70,13 @@ def place(image: str, repository: Path, tree: Path) -> None:
 
 
 def tidy(tree: Path) -> None:
-    """Remove what depends on who installed the packages below `tree`, and when.
+    """Remove what depends on who installed the packages below `tree`, and when; and what nobody uses.
 
-    These are pip's start scripts, which name the Python that pip ran with, its records of what it installed, and
-    modules compiled earlier.
+    The former are pip's start scripts, which name the Python that pip ran with, its records of what it installed,
+    and modules compiled earlier.
     """
-    shutil.rmtree(tree / SITE / "bin", ignore_errors=True)
+    for folder in ("bin", *UNUSED):
+        shutil.rmtree(tree / SITE / folder, ignore_errors=True)
     for record in (tree / SITE).glob("*.dist-info/RECORD"):
         record.unlink()
     for compiled in list((tree / "usr").rglob("__pycache__")):

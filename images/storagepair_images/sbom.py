@@ -84,10 +84,8 @@ def of_folders(image: str, root: Path, trees: Sequence[Path] = ()) -> dict[str, 
     ours = next((each["version"] for each in python if each["name"] == OURS), None)
     if ours is None:
         raise SystemExit(f"sbom.py: {OURS} itself is in none of {', '.join(map(str, folders))}")
-    release = dict(
-        (key, value.strip('"'))
-        for key, _, value in (line.partition("=") for line in (root / "etc/os-release").read_text().splitlines())
-    )
+    lines = (line.partition("=") for line in (root / "etc/os-release").read_text().splitlines())
+    release = {key: value.strip('"') for key, _, value in lines}
     return document(image, ours, [*debian_packages((root / _DPKG_STATUS).read_text(), release), *python])
 
 

@@ -63,9 +63,7 @@ def parse(text: str) -> Containerfile:
             entrypoint = json.loads(rest)
     if not all(_ASSIGNMENT.fullmatch(each) for each in environment):
         raise ContainerfileError(f"ENV {' '.join(environment)}: only NAME=VALUE is understood")
-    return Containerfile(
-        tuple(arguments), tuple(dict.fromkeys(sources)), tuple(entrypoint), tuple(environment), user
-    )
+    return Containerfile(tuple(arguments), tuple(dict.fromkeys(sources)), tuple(entrypoint), tuple(environment), user)
 
 
 def _instructions(text: str) -> Iterator[tuple[str, str]]:

@@ -31,7 +31,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _ASSEMBLE = _REPOSITORY / "images" / "storagepair_images" / "assemble.py"
 _SBOM = _REPOSITORY / "images" / "storagepair_images" / "sbom.py"
 # any fixed day does: Debian's tools take 0 for "not set"
-_EPOCH = 1735689600
+EPOCH = 1735689600
 # whose content is the moment of the build, or what apt and dpkg keep for their own next run
 _LEFT_OUT = ("./dev/*", "./var/cache/*", "./var/log/*", "./var/lib/apt/lists/*", "./var/lib/dpkg/*-old", "./tmp/*")
 _TIMEOUT_SECONDS = 900
@@ -149,11 +149,11 @@ def _wheels(source: Source) -> Path:
 def _build_debian(folder: Path, packages: tuple[str, ...]) -> None:
     root = folder / "root"
     with cache.step("making the Debian layer of the container images (once)"):
-        debian.build_rootfs(_SUITE, root, folder / "mmdebstrap.log", _selection(packages), epoch=_EPOCH)
+        debian.build_rootfs(_SUITE, root, folder / "mmdebstrap.log", _selection(packages), epoch=EPOCH)
         # Python's own modules are compiled by their package, which has them checked by their time at every start
         _compile(root, root)
         left_out = [f"--exclude={each}" for each in _LEFT_OUT]
-        order = ["--sort=name", "--numeric-owner", "--format=gnu", f"--mtime=@{_EPOCH}"]
+        order = ["--sort=name", "--numeric-owner", "--format=gnu", f"--mtime=@{EPOCH}"]
         _run(["tar", "-C", str(root), *order, *left_out, "-cf", str(folder / "layer.tar"), "."])
     _seal(folder)
 
@@ -239,9 +239,7 @@ def _fingerprint(source: Source) -> str:
 
 
 def _run(command: Sequence[str], *, stdin: str = "") -> str:
-    done = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
-    )
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS)
     if done.returncode != 0:
         output = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise ImageError(f"{' '.join(command[:3])} ... ended with {done.returncode}: {output}")

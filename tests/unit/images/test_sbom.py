@@ -1,4 +1,4 @@
-"""The bill of materials: what is installed is in it, each thing by its package URL, and the standard's schema agrees."""
+"""The bill of materials: what is installed is in it, each by its package URL, and the standard's schema agrees."""
 
 from __future__ import annotations
 
