@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from lab import images
@@ -14,12 +15,19 @@ from lab.images import BuiltImage
 BUDGETS = {"operator": 200, "node-agent": 130}
 
 
-@pytest.fixture(scope="module", params=images.SOURCES, ids=lambda source: source.name)
-def twice(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[BuiltImage, BuiltImage]:
-    """An image, and the same once more, in folders of other names; at the same time, so that the mirror is the same."""
-    folders = (tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("another-folder"))
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The Debian layer, twice, in folders of other names; at the same time, so that the mirror is the same."""
+    folders = (tmp_path_factory.mktemp("a") / "system", tmp_path_factory.mktemp("another-folder") / "system")
     with ThreadPoolExecutor(max_workers=2) as pool:
-        one, other = pool.map(lambda folder: images.build_layers(request.param, folder / "image"), folders)
+        list(pool.map(images.build_system, folders))
+    return folders
+
+
+@pytest.fixture(scope="module", params=images.SOURCES, ids=lambda source: source.name)
+def twice(request: pytest.FixtureRequest, systems: tuple[Path, Path]) -> tuple[BuiltImage, BuiltImage]:
+    """An image, and the same once more."""
+    one, other = (images.build_image(request.param, each.parent / request.param.name, each) for each in systems)
     return one, other
 
 

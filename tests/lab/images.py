@@ -1,7 +1,7 @@
 """The container images of the operator and the node agent, made here without a registry or an engine.
 
 Three layers: Debian, which both share; the locked wheels; our code. Guests keep the lower two and get only the last
-one when the code changes (`BuiltImage.update`). Building them again gives the same digests (`build_layers`).
+one when the code changes (`BuiltImage.update`). Building them again gives the same digests (`build_image`).
 `python -m lab.images FOLDER` writes both images as OCI archives, each with its bill of materials beside it.
 """
 
@@ -108,16 +108,21 @@ def base_image(source: Source) -> Image:
     return Image(f"{_REGISTRY}/{source.name}-base:{TAG}", (_layer(_debian()), _layer(_wheels(source))))
 
 
-def build_layers(source: Source, folder: Path) -> BuiltImage:
-    """Build everything in `folder`, whatever the cache has."""
-    steps = [folder / name for name in ("debian", "wheels", "code")]
-    for step in steps:
+def build_system(folder: Path) -> None:
+    """Build the Debian layer in `folder`, whatever the cache has."""
+    folder.mkdir(parents=True)
+    _build_debian(folder, _packages(OPERATOR))
+
+
+def build_image(source: Source, folder: Path, system: Path) -> BuiltImage:
+    """Build the other two layers in `folder`, on the Debian layer in `system`, whatever the cache has."""
+    wheels, code = folder / "wheels", folder / "code"
+    for step in (wheels, code):
         step.mkdir(parents=True)
-    _build_debian(steps[0], _packages(source))
-    _build_wheels(steps[1], source, steps[0])
-    _build_code(steps[2], source, *steps[:2])
-    layers = (_layer(steps[0]), _layer(steps[1]), Layer.of(steps[2] / "layer.tar"))
-    return BuiltImage(source, layers, steps[2] / "materials.json")
+    _build_wheels(wheels, source, system)
+    _build_code(code, source, system, wheels)
+    layers = (_layer(system), _layer(wheels), Layer.of(code / "layer.tar"))
+    return BuiltImage(source, layers, code / "materials.json")
 
 
 # --- the layers, each in a folder with `layer.tar` ---------------------------------------------------------------
