@@ -46,7 +46,9 @@ def parse(text: str) -> Containerfile:
     """Read a Containerfile; what the last stage says of user, environment and entry point counts."""
     arguments: list[tuple[str, str]] = []
     sources: list[str] = []
-    entrypoint, environment, user = [], [], ""
+    entrypoint: list[str] = []
+    environment: list[str] = []
+    user = ""
     for word, rest in _instructions(text):
         if word == "ARG":
             name, _, value = rest.partition("=")

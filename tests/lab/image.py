@@ -77,7 +77,7 @@ def _rootfs(suite: str) -> Path:
     inputs: dict[str, cache.KeyInput] = {
         "suite": suite,
         # the package list and the options, without what is this machine's own
-        "command": repr(debian.mmdebstrap_command(suite, "", Path(), debian.MACHINE, {})),
+        "command": repr(debian.mmdebstrap_command(suite, "", Path(), debian.PACKAGES, {})),
     }
     return cache.artifact(f"rootfs-{suite}", inputs, build) / "rootfs.tar"
 

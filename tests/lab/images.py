@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,7 +134,7 @@ def _debian() -> Path:
     if any(_packages(each) != packages for each in SOURCES):
         raise ImageError("the images share their lowest layer: their Containerfiles must name the same PACKAGES")
     inputs: dict[str, cache.KeyInput] = {
-        "debian": repr(debian.mmdebstrap_command(_SUITE, "", Path(), _selection(packages), {})),
+        "debian": repr(_mmdebstrap(packages, "", Path(), {})),
         "left out": repr(_LEFT_OUT),
         "assemble.py": _ASSEMBLE,
     }
@@ -154,7 +154,8 @@ def _wheels(source: Source) -> Path:
 def _build_debian(folder: Path, packages: tuple[str, ...]) -> None:
     root = folder / "root"
     with cache.step("making the Debian layer of the container images (once)"):
-        debian.build_rootfs(_SUITE, root, folder / "mmdebstrap.log", _selection(packages), epoch=EPOCH)
+        command = _mmdebstrap(packages, debian.machine_mirror(), root, debian.machine_options())
+        debian.run_mmdebstrap(command, folder / "mmdebstrap.log", epoch=EPOCH)
         # Python's own modules are compiled by their package, which has them checked by their time at every start
         _compile(root, root)
         left_out = [f"--exclude={each}" for each in _LEFT_OUT]
@@ -230,9 +231,10 @@ def _packages(source: Source) -> tuple[str, ...]:
     return tuple(source.containerfile.argument("PACKAGES").split())
 
 
-def _selection(packages: tuple[str, ...]) -> debian.Selection:
+def _mmdebstrap(packages: tuple[str, ...], mirror: str, root: Path, options: Mapping[str, str]) -> list[str]:
     # nothing is ever installed in an image: it goes without apt, but not without the licences
-    return debian.Selection(packages, variant="essential", kept_paths=("/usr/share/doc/*/copyright",))
+    kept = ("/usr/share/doc/*/copyright",)
+    return debian.mmdebstrap_command(_SUITE, mirror, root, packages, options, variant="essential", kept_paths=kept)
 
 
 def _fingerprint(source: Source) -> str:

@@ -93,9 +93,7 @@ def test_only_options_that_matter_for_the_mirror_are_taken_over() -> None:
 
 
 def test_the_command_asks_for_every_package_and_nothing_recommended() -> None:
-    command = debian.mmdebstrap_command(
-        "trixie", "http://mirror.example/debian", Path("x.tar"), debian.Selection(("a", "b")), {}
-    )
+    command = debian.mmdebstrap_command("trixie", "http://mirror.example/debian", Path("x.tar"), ["a", "b"], {})
     assert command[0] == "mmdebstrap"
     assert command[-3:] == ["trixie", "x.tar", "http://mirror.example/debian"]
     assert "--include=a,b" in command
