@@ -90,7 +90,8 @@ TimeoutStopSec=15
 Restart=always
 """
 
-# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs.
+# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs. A real-time policy,
+# as Heartbeat's own processes have it: niceness counts for nothing between services, which the kernel weighs as groups.
 GUARDIAN_UNIT_CONTENT = f"""\
 # {MARK}
 [Unit]
@@ -101,7 +102,8 @@ After={PORT_UNIT} {TGT_UNIT} {DRBD_UNIT} {HEARTBEAT_UNIT}
 ExecStart={GUARDIAN}
 Restart=always
 RestartSec=2
-Nice=-15
+CPUSchedulingPolicy=rr
+CPUSchedulingPriority=1
 OOMScoreAdjust=-900
 
 [Install]

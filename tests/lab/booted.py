@@ -16,6 +16,7 @@ from pathlib import Path
 from lab import cache, machine
 from lab.guest import Guest
 from lab.image import GuestImage
+from lab.state import LabState
 
 BASE = "base.qcow2"
 KERNEL = "vmlinux"
@@ -52,18 +53,19 @@ class Template:
                 os.link(guest.spec.data_disk, self.folder / self.data(guest.name))
 
 
-def template(
-    image: GuestImage, accelerator: str, memory_mib: int, data_mib: int, boot: Callable[[Template], None]
-) -> Template:
+def template(image: GuestImage, settings: LabState, boot: Callable[[Template], None]) -> Template:
     """The saved machines for `image`; if there are none yet, `boot` brings a lab up and saves it."""
+    kvm = settings.accelerator == "kvm"
     version = subprocess.run([machine.QEMU, "--version"], capture_output=True, text=True, check=True, timeout=30)
     inputs: dict[str, cache.KeyInput] = {
         "image": f"{image.disk.parent.name} {image.kernel.parent.name}",
-        "sizes": f"{memory_mib} {data_mib}",
+        "sizes": f"{settings.memory_mib} {settings.data_mib}",
         "machine.py": Path(machine.__file__),
         # a state fits the emulator, or with KVM the processor, that it was made on
         "qemu": version.stdout,
-        "accelerator": accelerator + (_processor() if accelerator == "kvm" else ""),
+        "accelerator": settings.accelerator + (_processor() if kvm else ""),
+        # and the clock that it was made with, to a thousandth of 1 GHz
+        "tsc": str(round(settings.tsc_khz / 1000)),
     }
     kind = "kube-" if "kube" in image.disk.parent.parent.name else ""
     return Template(cache.artifact(f"booted-{kind}{image.suite}", inputs, lambda folder: boot(Template(folder))))

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab import accel, booted, cache, registry, state
+from lab import accel, booted, cache, registry, state, tsc
 from lab.booted import Template
 from lab.guest import BOOT_SECONDS, Guest
 from lab.image import DEFAULT_SUITE, GuestImage, guest_image
@@ -118,6 +118,7 @@ class Lab:
             memory_mib=memory_mib,
             data_mib=data_mib,
             owned=owner_pid is not None,
+            tsc_khz=tsc.khz() if accelerator == "tcg" else 0,
         )
         if boot:
             return cls._start(settings, image, None, owner_pid)
@@ -131,7 +132,7 @@ class Lab:
                 finally:
                     lab.down()
 
-        saved = booted.template(image, accelerator, memory_mib, data_mib, make)
+        saved = booted.template(image, settings, make)
         return cls._start(settings, image, saved, owner_pid)
 
     @classmethod
@@ -334,6 +335,7 @@ def _spec(settings: LabState, run_dir: Path, name: str, index: int) -> MachineSp
         accelerator=settings.accelerator,
         memory_mib=settings.memory_mib,
         kube=settings.kube,
+        tsc_khz=settings.tsc_khz,
     )
 
 

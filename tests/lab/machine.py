@@ -87,6 +87,7 @@ class MachineSpec:
     accelerator: str
     memory_mib: int = 512
     kube: bool = False
+    tsc_khz: int = 0
 
     @property
     def qmp_socket(self) -> Path:
@@ -148,6 +149,8 @@ class MachineSpec:
         words += [f"systemd.mask={unit}" for unit in self.role.masked_units]
         if not self.kube:
             words.append("lab.nokube")
+        if self.tsc_khz:
+            words.append(f"tsc_early_khz={self.tsc_khz}")
         return " ".join(words)
 
     def _processor(self) -> Sequence[str]:

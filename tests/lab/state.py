@@ -40,6 +40,7 @@ class LabState:
     memory_mib: int
     data_mib: int
     owned: bool
+    tsc_khz: int = 0  # 0: the guests find out by themselves
     unplugged: tuple[str, ...] = ()
     off_switches: tuple[str, ...] = ()
     api_cut: bool = False

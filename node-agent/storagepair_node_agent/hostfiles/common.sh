@@ -163,16 +163,16 @@ port_is_open() {
 
 # Close the port silently: packets to and from VIP:3260 are dropped, so neither FIN nor RST leaves. Idempotent. Where
 # somebody flushed the rule set, the table comes back, closed. $RUN/said then lists when each initiator was last answered.
+# The notes of who came back are made empty here, where nobody waits: behind a closed port nothing is noted.
 close_port() {
-    run nft 'list set inet storagepair answered; flush set inet storagepair open' || run nft -f "$PORT_TABLE" ||
-        { why="port: $said"; return 1; }
+    closing='list set inet storagepair answered; flush set inet storagepair open'
+    closing="$closing; flush set inet storagepair logins; flush set inet storagepair resumed"
+    run nft "$closing" || run nft -f "$PORT_TABLE" || { why="port: $said"; return 1; }
     printf 'closed\n' >"$RUN/port"
 }
 
-# One transaction: the notes of who came back begin with the open port.
 open_port() {
-    opening='flush set inet storagepair logins; flush set inet storagepair resumed'
-    opening="$opening; add element inet storagepair open { $vip }"
+    opening="add element inet storagepair open { $vip }"
     run nft "$opening" || { run nft -f "$PORT_TABLE" && run nft "$opening"; } || { why="port: $said"; return 1; }
     printf 'open\n' >"$RUN/port"
 }

@@ -94,6 +94,11 @@ def test_kubernetes_is_kept_out_unless_asked_for() -> None:
     assert "lab.nokube" not in replace(NODE, kube=True).kernel_options()
 
 
+def test_an_emulated_machine_is_told_how_fast_its_clock_runs():
+    assert "tsc_early_khz" not in NODE.kernel_options()
+    assert "tsc_early_khz=2596146" in replace(NODE, tsc_khz=2596146).kernel_options()
+
+
 def test_machines_differ_in_their_machine_id() -> None:
     ids = [
         word
