@@ -129,7 +129,7 @@ def build_rootfs(suite: str, target: Path, log: Path) -> None:
 
 
 def run_mmdebstrap(command: list[str], log: Path, *, epoch: int = 0) -> None:
-    """Run such a command. With `epoch` (seconds) nothing in it is newer, and what would be random is the same each time."""
+    """Run such a command. With `epoch` (seconds) nothing in it is newer, and what would be random is not."""
     # the kernel package would build an initramfs, slowly, that nobody boots
     environment = os.environ | {"INITRD": "No"} | ({"SOURCE_DATE_EPOCH": str(epoch)} if epoch else {})
     with log.open("wb") as stream:
