@@ -61,7 +61,7 @@ class Town:
 
     @contextmanager
     def _status_stays(self) -> Iterator[None]:
-        """The pair says at each moment that the active node serves, and that all is well or a document being applied."""
+        """The pair says at each moment that the active node serves, and that all is well or being applied."""
         over = threading.Event()
         seen: list[tuple[str, str, str]] = []
 
