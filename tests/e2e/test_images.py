@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +72,28 @@ def test_python_of_an_image_finds_everything_compiled(twice: tuple[BuiltImage, B
         modules = {name for name in names if name.endswith(".py") and "/lib/python3" in name}
         assert modules
         assert not {name for name in modules if compiled(name) not in names}
+
+
+def test_the_program_runs_in_its_image_as_its_user_with_nothing_to_write_to(
+    twice: tuple[BuiltImage, BuiltImage], tmp_path: Path
+) -> None:
+    image, _ = twice
+    root = tmp_path / "root"
+    root.mkdir()
+    for layer in image.layers:
+        subprocess.run(["tar", "-C", str(root), "-xf", str(layer.path)], check=True, timeout=300)
+    user = image.source.containerfile.user or "0:0"
+    script = 'mount --bind -o ro "$1" "$1" && shift && exec chroot "$@"'
+    command = [f"--userspec={user}", str(root), *image.source.containerfile.entrypoint, "--help"]
+    done = subprocess.run(
+        ["unshare", "--mount", "/bin/sh", "-ec", script, "image", str(root), *command],
+        env=dict(each.split("=", 1) for each in image.source.containerfile.environment) | {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["usage:", image.source.program]), done.stderr
 
 
 def compiled(module: str) -> str:
