@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := build/venv/bin/python
 export PYTHONPATH := tests
 
-.PHONY: help setup demo down test check unit api e2e bench-operator lab format lock
+.PHONY: help setup demo down test check docs reference unit api e2e drills bench-operator bench-failover lab format lock
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ demo: setup ## the main job, end to end, with a power cut; leaves the lab runnin
 down: ## stop the lab of `make demo`, leave nothing behind
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab --name demo down; fi
 
-test: setup check unit api e2e ## everything that CI runs
+test: setup check docs unit api e2e drills ## everything that CI runs
 
 check: setup ## lint, types, shell, layers
 	$(PYTHON) -m ruff check .
@@ -29,6 +29,12 @@ check: setup ## lint, types, shell, layers
 	done | xargs build/venv/bin/shellcheck -x
 	build/venv/bin/lint-imports
 
+docs: setup ## the documentation as a site, in build/site; fails on a warning
+	NO_MKDOCS_2_WARNING=1 build/venv/bin/mkdocs build --quiet --strict
+
+reference: setup ## write docs/reference anew from the code
+	$(PYTHON) -m docgen
+
 unit: setup ## seconds, no root, no lab
 	$(PYTHON) -m pytest tests/unit -q --durations=5
 
@@ -36,12 +42,20 @@ api: setup ## on a real kube-apiserver
 	$(PYTHON) -m pytest tests/api -v --durations=10
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
-	$(PYTHON) -m pytest tests/e2e -v --durations=0
+	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
+
+drills: setup ## the other failure drills on the lab, about as long again: before a release
+	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m drill
 
 PAIRS ?= 500
 LUNS ?= 2500
 bench-operator: setup ## the operator with a tenth, three tenths and all of PAIRS=500 LUNS=2500: cost, table, plot
 	$(PYTHON) -m bench.operator_scale --pairs=$(PAIRS) --luns=$(LUNS) $(ARGS)
+
+REPEAT ?= 5
+STACKS ?= storagepair,classic,pacemaker
+bench-failover: setup ## ours beside the hand-built stack and Pacemaker, REPEAT=5 times each of STACKS: gaps, table, picture
+	$(PYTHON) -m bench.failover --repeat=$(REPEAT) --stacks=$(STACKS) $(ARGS)
 
 lab: setup ## the lab's own command line: make lab ARGS="status"
 	@$(PYTHON) -m lab $(ARGS)

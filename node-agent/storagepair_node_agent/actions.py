@@ -13,6 +13,7 @@ import shlex
 from dataclasses import dataclass
 
 from storagepair_node_agent.host import Host
+from storagepair_node_agent.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Verdict:
     """
 
     ready: bool
-    reason: str  # CamelCase, one word
+    reason: Reason
     message: str  # names field, host and remedy when not ready
     waiting: bool = False
 

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from storagepair_operator import health
+from storagepair_operator import health, metrics
 from storagepair_operator.audit import Auditor
 from storagepair_operator.cluster import Cluster
 from storagepair_operator.election import Election
@@ -82,18 +82,11 @@ class Operator:
                 self._store.whole.is_set(),
                 "the view is whole" if self._store.whole.is_set() else "no",
             ),
-            "/metrics": lambda: (True, self._metrics()),
+            "/metrics": lambda: (True, metrics.exposition(self._writer.writes)),
         }
         if not self._settings.health_port:
             await asyncio.Event().wait()
         await health.serve(self._settings.health_host, self._settings.health_port, pages)
-
-    def _metrics(self) -> str:
-        name = "storagepair_operator_writes_total"
-        lines = [f"# HELP {name} Objects written, by kind and part.", f"# TYPE {name} counter"]
-        for (kind, what), count in sorted(self._writer.writes.items()):
-            lines.append(f'{name}{{kind="{kind}",what="{what}"}} {count}')
-        return "\n".join(lines)
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -12,6 +12,8 @@ import pytest
 from lab import images
 from lab.images import BuiltImage
 
+pytestmark = pytest.mark.drill
+
 # unpacked, in MB: Debian with Python is 100 of it
 BUDGETS = {"operator": 200, "node-agent": 130}
 

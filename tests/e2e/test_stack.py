@@ -55,6 +55,7 @@ def test_a_kubelet_may_not_touch_the_other_node(bare: Stack, tmp_path: Path) -> 
             kubectl(mine, *arguments)
 
 
+@pytest.mark.drill
 def test_operator_and_agent_can_be_restarted(bare: Stack) -> None:
     before = identity(bare, "node1")
     bare.restart_agent("node1")
@@ -63,6 +64,7 @@ def test_operator_and_agent_can_be_restarted(bare: Stack) -> None:
     assert "storagepair_operator_writes_total" in bare.operator_metrics()
 
 
+@pytest.mark.drill
 def test_frozen_kubelets_leave_the_pods_running(bare: Stack) -> None:
     before = [identity(bare, node.name) for node in bare.lab.nodes]
     bare.freeze_kubelets()
@@ -87,6 +89,7 @@ def test_after_a_power_cut_the_agents_pod_comes_back_by_itself(bare: Stack) -> N
     assert identity(bare, "node2")[0] == uid, "the same pod, with a new container"
 
 
+@pytest.mark.drill
 def test_a_restored_pod_goes_on_as_if_nothing_had_happened(bare: Stack) -> None:
     before = [identity(bare, node.name) for node in bare.lab.nodes]
     bare.snapshot("here")

@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", _up, "boot the machines, bare; builds what is missing first")
     up.add_argument("--suite", default=os.environ.get("SUITE", image.DEFAULT_SUITE), choices=SUITES)
     up.add_argument("--data-mib", type=int, default=192, help="size of a storage node's /dev/vdb")
+    up.add_argument("--volatile-disks", action="store_true", help="/dev/vdb loses at a power cut what was not flushed")
     up.add_argument("--owner", type=int, help="end the lab when the process with this id ends")
     up.add_argument("--boot", action="store_true", help="a real boot, where a saved one would do")
     up.add_argument("--kube", action="store_true", help="also kubelets, a control plane, the operator, the agents")
@@ -90,6 +91,7 @@ def _add_faults(add: _Add) -> None:
     add("switch-off", lambda o: _lab(o).switch_off(o.switch), "switch off a switch", "switch")
     add("switch-on", lambda o: _lab(o).switch_on(o.switch), "switch it on again", "switch")
     add("power-cut", lambda o: print(f"{_guest(o).power_cut():.3f}"), "cut a machine's power", "machine")
+    add("blackout", lambda o: _lab(o).blackout(), "cut the power of both storage nodes at the same instant")
     add("power-on", _power_on, "give it power again, and wait for ssh", "machine")
     add("reboot", lambda o: print(f"{_guest(o).reboot():.1f} s"), "reboot a machine in an orderly way", "machine")
     add("reset", lambda o: print(f"{_guest(o).reset():.1f} s"), "press a machine's reset button", "machine")
@@ -125,11 +127,12 @@ def _whole(options: argparse.Namespace) -> Lab | Stack:
 
 
 def _up(options: argparse.Namespace) -> None:
+    settings = {"owner_pid": options.owner, "data_mib": options.data_mib, "volatile_disks": options.volatile_disks}
     if options.kube:
-        Stack.up(options.name, suite=options.suite, owner_pid=options.owner, data_mib=options.data_mib)
+        Stack.up(options.name, suite=options.suite, **settings)
         cache.say(f"the stack is up: python -m lab --name {options.name} kubectl get pods -A")
         return
-    Lab.up(options.name, suite=options.suite, data_mib=options.data_mib, boot=options.boot, owner_pid=options.owner)
+    Lab.up(options.name, suite=options.suite, boot=options.boot, **settings)
     cache.say(f"the lab is up: python -m lab --name {options.name} ssh node1")
 
 

@@ -13,6 +13,7 @@ from lab import qmp, state
 from lab.keeper import Keeper, NotRunning
 from lab.machine import SSH_PORT, MachineSpec
 from lab.ssh import Command, Result, Ssh, SshError
+from lab.volatile import VolatileDisk
 
 # an idle machine takes 12 s; one that is busy with other labs has been seen to take 250
 BOOT_SECONDS = 600.0
@@ -25,9 +26,12 @@ _SSH_IS_UP = b"lab: ssh is up"
 class Guest:
     """A storage node or the initiator. Cheap to make; all of its state is in the lab's run directory."""
 
-    def __init__(self, keeper: Keeper, spec: MachineSpec, ssh_key: Path) -> None:
+    def __init__(self, keeper: Keeper, spec: MachineSpec, ssh_key: Path, *, volatile_disk: bool = False) -> None:
         self.spec = spec
         self._keeper = keeper
+        self._volatile: VolatileDisk | None = None
+        if volatile_disk and spec.role.data_disk:
+            self._volatile = VolatileDisk(keeper, spec.name, spec.data_disk, spec.run_dir)
         self._ssh = Ssh(spec.name, spec.loopback, SSH_PORT, ssh_key, spec.run_dir)
 
     @property
@@ -107,6 +111,9 @@ class Guest:
         self._booting = restore is None and memory is None
         log = self.spec.run_dir / f"{self.name}.qemu.log"
         arguments = self.spec.arguments(restore=restore, incoming=memory is not None)
+        if self._volatile is not None:
+            self._volatile.serve()
+            arguments += self._volatile.qemu_arguments()
         self._keeper.spawn(self.name, arguments, log=log)
         try:
             qmp.wait_answering(self.spec.qmp_socket, _QEMU_START_SECONDS, alive=self.is_on)
@@ -122,6 +129,9 @@ class Guest:
             cut_at = self._keeper.kill(self.name, signal.SIGKILL)
         except NotRunning:
             raise state.LabError(f"{self.name} has no power") from None
+        # the machine first: without its disk it would live on for a moment, and could tell its peer of a dead disk
+        if self._volatile is not None:
+            self._volatile.cut()
         self._ssh.drop()
         return cut_at
 
@@ -218,8 +228,11 @@ class Guest:
         """Make the machine's disks: overlays over files of the same folder. Without a backing, data is empty."""
         _qemu_img("create", "-q", "-f", "qcow2", "-b", root_backing, "-F", "qcow2", str(self.spec.root_disk))
         if self.spec.role.data_disk:
-            backing = ["-b", data_backing, "-F", "qcow2"] if data_backing else []
+            # a whole path: behind a server, what is relative has nothing to be relative to
+            backing = ["-b", str(self.spec.data_disk.parent / data_backing), "-F", "qcow2"] if data_backing else []
             _qemu_img("create", "-q", "-f", "qcow2", *backing, str(self.spec.data_disk), f"{data_mib}M")
+            if self._volatile is not None:
+                self._volatile.make_room(data_mib)
 
     def set_clock(self) -> None:
         """Set the machine's clock to this machine's."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from lab import accel, booted, cache, registry, state, tsc
 from lab.booted import Template
 from lab.guest import BOOT_SECONDS, Guest
-from lab.image import DEFAULT_SUITE, GuestImage, guest_image
+from lab.image import DEFAULT_SUITE, GuestImage, MorePackages, guest_image
 from lab.keeper import Keeper, KeeperGone
 from lab.kubelayer import KubeLayer
 from lab.machine import INITIATOR, STORAGE, MachineSpec
@@ -45,8 +45,8 @@ class Participant(Protocol):
 class LabGuest(Guest):
     """A machine of a lab, with the faults that need the lab's wiring."""
 
-    def __init__(self, lab: Lab, spec: MachineSpec, ssh_key: Path) -> None:
-        super().__init__(lab.keeper, spec, ssh_key)
+    def __init__(self, lab: Lab, spec: MachineSpec, settings: LabState) -> None:
+        super().__init__(lab.keeper, spec, Path(settings.ssh_key), volatile_disk=settings.volatile_disks)
         self._lab = lab
 
     def unplug(self, nic: str) -> None:
@@ -78,7 +78,7 @@ class Lab:
         self.participants: list[Participant] = []
         settings = state.load(run_dir)
         self.machines = {
-            name: LabGuest(self, _spec(settings, run_dir, name, index), Path(settings.ssh_key))
+            name: LabGuest(self, _spec(settings, run_dir, name, index), settings)
             for index, name in enumerate(MACHINES, start=1)
         }
         self.node1, self.node2, self.initiator = self.machines.values()
@@ -93,20 +93,24 @@ class Lab:
         *,
         suite: str = DEFAULT_SUITE,
         kube: KubeLayer | None = None,
+        more: MorePackages | None = None,
         owner_pid: int | None = None,
         memory_mib: int = 512,
         data_mib: int = 192,
+        volatile_disks: bool = False,
         boot: bool = False,
     ) -> Lab:
         """Bring up a lab of bare machines, booted and ready for commands. What is missing is built first.
 
         The machines start from the saved state of an earlier boot, unless a real one is asked for with `boot`.
-        With `owner_pid` every process of the lab ends when that one does, however it ends.
+        With `owner_pid` every process of the lab ends when that one does, however it ends. With `volatile_disks` the
+        storage nodes' data disks lose at a power cut what was not flushed to them. With `more` packages
+        they have an image of their own.
         """
         if registry.is_up(name):
             raise LabError(f"the lab {name!r} is up already: `down` ends it, or choose another name")
         registry.remove_dead()
-        image = guest_image(suite, kube)
+        image = guest_image(suite, kube, more=more)
         accelerator = accel.choose(image.kernel, image.initrd)
         settings = LabState(
             name=name,
@@ -118,6 +122,7 @@ class Lab:
             memory_mib=memory_mib,
             data_mib=data_mib,
             owned=owner_pid is not None,
+            volatile_disks=volatile_disks,
             tsc_khz=tsc.khz() if accelerator == "tcg" else 0,
         )
         if boot:
@@ -125,14 +130,14 @@ class Lab:
 
         def make(new: Template) -> None:
             with cache.step(f"booting machines for the first time (Debian {suite}, with {accelerator})"):
-                first = replace(settings, name=f"boot-{os.getpid()}", owned=True)
+                first = replace(settings, name=f"boot-{os.getpid()}", owned=True, volatile_disks=False)
                 lab = cls._start(first, image, None, os.getpid())
                 try:
                     new.save(lab.machines.values())
                 finally:
                     lab.down()
 
-        saved = booted.template(image, settings, make)
+        saved = booted.template(image, settings, make, kind=more.name if more else "")
         return cls._start(settings, image, saved, owner_pid)
 
     @classmethod
@@ -181,6 +186,7 @@ class Lab:
             "suite": settings.suite,
             "kube": settings.kube,
             "accelerator": settings.accelerator,
+            "volatileDisks": settings.volatile_disks,
             "machines": {
                 name: {"power": "on" if name in running else "off", "pid": running.get(name), "ssh": guest.loopback}
                 for name, guest in self.machines.items()
@@ -209,6 +215,10 @@ class Lab:
         self._check_switch(name)
         SwitchClient(self.run_dir).ask("on", name)
         self.rewire(switch_on=name)
+
+    def blackout(self) -> None:
+        """Take the power of both storage nodes away at the same instant."""
+        _together(lambda guest: guest.power_cut(), self.nodes)
 
     def cut_api(self) -> None:
         """Cut the nodes off the API server: the cable of their cluster network is pulled. Ssh still works."""

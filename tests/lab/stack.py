@@ -72,14 +72,22 @@ class Stack:
 
     @classmethod
     def up(
-        cls, name: str, *, suite: str = image.DEFAULT_SUITE, owner_pid: int | None = None, data_mib: int = 192
+        cls,
+        name: str,
+        *,
+        suite: str = image.DEFAULT_SUITE,
+        owner_pid: int | None = None,
+        data_mib: int = 192,
+        volatile_disks: bool = False,
     ) -> Stack:
         """Bring everything up and return when both agents follow the API server. What is missing is built first.
 
-        With `owner_pid` every process of it ends when that one does, however it ends.
+        With `owner_pid` every process of it ends when that one does, however it ends. `volatile_disks`: see `Lab.up`.
         """
         layer = prepare(suite)
-        lab = Lab.up(name, suite=suite, kube=layer, owner_pid=owner_pid, data_mib=data_mib)
+        lab = Lab.up(
+            name, suite=suite, kube=layer, owner_pid=owner_pid, data_mib=data_mib, volatile_disks=volatile_disks
+        )
         try:
             with cache.step("starting the Kubernetes control plane"):
                 nodes = {guest.name: guest.loopback for guest in lab.nodes}

@@ -30,6 +30,7 @@ from storagepair_node_agent.hostfiles import (
     TGT_UNIT,
     HostFile,
 )
+from storagepair_node_agent.reasons import Reason
 from storagepair_node_agent.snapshot import Desired, HeartbeatFacts, HostSnapshot
 
 _PID_FILE = "/run/heartbeat.pid"
@@ -198,7 +199,7 @@ def _running(desired: Desired, facts: HeartbeatFacts) -> Verdict:
     return Verdict(True, "Running", f"Heartbeat runs; {peer} is {facts.peer or 'unknown'}.")
 
 
-def _waiting(reason: str, message: str) -> Outcome:
+def _waiting(reason: Reason, message: str) -> Outcome:
     return Outcome(Verdict(False, reason, message, waiting=True))
 
 

@@ -17,6 +17,7 @@ from storagepair_crds import views
 from storagepair_node_agent import record
 from storagepair_node_agent.actions import Outcome, Verdict
 from storagepair_node_agent.host import SEARCH_PATH, Host
+from storagepair_node_agent.reasons import Reason
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, PreflightFacts
 from storagepair_node_agent.subsystems import bonds
 
@@ -25,7 +26,7 @@ _DRBD_API = "8.4."
 
 _HEARTBEAT = "|".join(f"/usr/{folder}/heartbeat/heartbeat" for folder in ("libexec", "lib", "lib64"))
 # program (or, after "|", another place for it) -> Debian package
-_PROGRAMS = {
+PROGRAMS = {
     "drbdadm": "drbd-utils",
     "drbdsetup": "drbd-utils",
     "drbdmeta": "drbd-utils",
@@ -55,7 +56,7 @@ _SOURCES = {  # what says its version, and the words before it
 class Miss:
     """One thing that is not as it must be. `always`: nothing may change on this host, be the service up or not."""
 
-    reason: str
+    reason: Reason
     message: str
     always: bool = False
 
@@ -251,7 +252,7 @@ def _clock_misses(desired: Desired, facts: PreflightFacts) -> list[Miss]:
 def _package(program: str) -> str:
     if program.startswith("mkfs."):
         return next(package for name, package in _MKFS.values() if name == program)
-    return next(package for names, package in _PROGRAMS.items() if _short(names) == program)
+    return next(package for names, package in PROGRAMS.items() if _short(names) == program)
 
 
 def _short(names: str) -> str:
@@ -261,7 +262,7 @@ def _short(names: str) -> str:
 
 def _missing_programs(host: Host, desired: Desired | None) -> tuple[str, ...]:
     """Looked up again when something was installed or removed: that changes its folder's time."""
-    wanted = {_short(names): names.split("|") for names in _PROGRAMS}
+    wanted = {_short(names): names.split("|") for names in PROGRAMS}
     if desired is not None:
         program = _MKFS[desired.spec.filesystem.type][0]
         wanted[program] = [program]

@@ -8,7 +8,6 @@ nothing of it is decided here.
 from __future__ import annotations
 
 import json
-import re
 import time
 from datetime import datetime
 
@@ -18,6 +17,7 @@ from storagepair_crds import views
 from storagepair_node_agent.actions import Action, Outcome, RunAndKeep, Verdict, WriteFile
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.hostfiles import MOVE, STATE
+from storagepair_node_agent.reasons import MOVE_REASONS, Reason
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, SwitchoverFacts
 
 RECORD = f"{STATE}/switchover.json"
@@ -28,7 +28,6 @@ MOVED, NOTHING_CHANGED, WENT_WRONG = 0, 75, 1
 _NO_ANSWER = 124  # Host.run's word for a program that was killed at its limit
 _NOT_THERE = 127
 _PHASES = {MOVED: "Succeeded", NOTHING_CHANGED: "Refused"}
-_REASON = re.compile(r"[A-Z][A-Za-z]{0,62}")
 _SHOWN = 1000
 
 
@@ -104,7 +103,7 @@ def outcome(facts: SwitchoverFacts) -> views.SwitchoverOutcome | None:
     phase = _PHASES.get(facts.exit_code, "Failed")
     if facts.exit_code == _NOT_THERE:
         word, message = "NotInstalled", f"{MOVE} is not on the host: {facts.said}"
-    elif not _REASON.fullmatch(word):
+    elif word not in MOVE_REASONS:
         word, message = phase, facts.said
     return views.SwitchoverOutcome(name=facts.name, uid=facts.uid, phase=phase, reason=word, message=message[:_SHOWN])
 
@@ -163,5 +162,5 @@ def _note(name: str, summary: str, facts: SwitchoverFacts) -> Action:
     return Action(name, summary, (WriteFile(RECORD, json.dumps(msgspec.to_builtins(record)) + "\n", 0o600),))
 
 
-def _waiting(reason: str, message: str) -> Outcome:
+def _waiting(reason: Reason, message: str) -> Outcome:
     return Outcome(Verdict(False, reason, message, waiting=True))

@@ -16,6 +16,7 @@ from storagepair_node_agent import convergence, exports, identity, tgt
 from storagepair_node_agent.actions import Action, Outcome, Run, Verdict
 from storagepair_node_agent.host import Host, Result
 from storagepair_node_agent.hostfiles import LOCK, PORT_TABLE, RUN, STORAGE
+from storagepair_node_agent.reasons import Reason
 from storagepair_node_agent.snapshot import Desired, HostSnapshot, LunFacts, ServiceFacts, StoredLun
 from storagepair_node_agent.subsystems import drbd_proc
 from storagepair_node_agent.subsystems.drbd_files import DEVICE
@@ -117,7 +118,7 @@ def _delete(name: str) -> Action:
     return Action("targets.delete-lun", f"delete the backing file of LUN {name} (deletionPolicy Delete)", (run,))
 
 
-def _waiting(reason: str, message: str) -> Outcome:
+def _waiting(reason: Reason, message: str) -> Outcome:
     return Outcome(Verdict(False, reason, message, waiting=True))
 
 

@@ -8,13 +8,15 @@ from datetime import datetime
 
 from storagepair_crds.views import LUN, AuthkeysReference, InitiatorACL, NodeSpec
 
+from storagepair_operator.reasons import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a document is carried out, and why (not): the content of its condition Accepted."""
 
     accepted: bool
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -23,7 +25,7 @@ class Move:
     """Where a Switchover is: the content of its status, without the times."""
 
     phase: str
-    reason: str
+    reason: Reason
     message: str
     failover: str = ""  # the Failover that records it, once there is one
 

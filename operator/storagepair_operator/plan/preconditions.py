@@ -25,7 +25,7 @@ PASSING = (reasons.NOT_SERVING, reasons.WAITING_FOR_AGENT, reasons.APPLYING)
 class Objection(NamedTuple):
     """What speaks against a move."""
 
-    reason: str
+    reason: reasons.Reason
     message: str
 
 

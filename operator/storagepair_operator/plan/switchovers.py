@@ -56,7 +56,7 @@ def judge(snapshot: Snapshot, verdict: Verdict | None, now: datetime) -> dict[st
     for request in snapshot.switchovers:
         name, status = records.get(_name(request), ""), request.status
         if status.phase in (SUCCEEDED, FAILED) and name and not status.failover:
-            moves[request.metadata.name] = Move(status.phase, status.reason, status.message, name)
+            moves[request.metadata.name] = Move(status.phase, reasons.told(status.reason), status.message, name)
     return moves
 
 
@@ -111,7 +111,7 @@ def _under_way(request: Switchover, snapshot: Snapshot, running: str, name: str,
     """What came of one that is on record as Running; `name` is the Failover's that names it, "" if there is none."""
     outcome = _outcome(request, snapshot, now)
     if outcome is not None:
-        return Move(outcome.phase, outcome.reason or outcome.phase, outcome.message, name)
+        return Move(outcome.phase, reasons.told(outcome.reason or outcome.phase), outcome.message, name)
     active = roles(own_nodes(snapshot)).active
     if name and active is not None and active.node.metadata.name == request.spec.to:
         text = f"{request.spec.to} serves, as Failover {name} records; the host that was asked could not say so"
@@ -120,7 +120,7 @@ def _under_way(request: Switchover, snapshot: Snapshot, running: str, name: str,
         return Move(FAILED, reasons.MOVE_IN_PROGRESS, f"Switchover {running} is under way, only one can be", name)
     if now >= moments.parse(request.status.start_time) + OUTCOME:
         return Move(FAILED, reasons.NO_OUTCOME, _no_outcome(request, snapshot), name)
-    return Move(RUNNING, request.status.reason, request.status.message, name)
+    return Move(RUNNING, reasons.told(request.status.reason), request.status.message, name)
 
 
 def _outcome(request: Switchover, snapshot: Snapshot, now: datetime) -> SwitchoverOutcome | None:

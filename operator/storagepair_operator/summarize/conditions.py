@@ -19,7 +19,7 @@ class State(NamedTuple):
 
     type: str
     status: str
-    reason: str
+    reason: reasons.Reason
     message: str
 
 

@@ -17,7 +17,7 @@ _BY_SEVERITY = (reasons.NODE_NOT_READY, reasons.NODE_NOT_SEEN, reasons.WAITING_F
 def nodes_ready(hosts: Mapping[str, Observed | None], old: PairStatus, generation: int) -> State:
     """The condition NodesReady: its reason is the worst machine's, its message tells of all, the worst first."""
     settled = _settled(old, generation)
-    problems: dict[tuple[str, str], list[str]] = {}
+    problems: dict[tuple[reasons.Reason, str], list[str]] = {}
     for name in hosts:
         for problem in _problems(name, hosts, settled):
             problems.setdefault(problem, []).append(name)
@@ -50,7 +50,7 @@ def _settled(old: PairStatus, generation: int) -> bool:
     return condition is not None and condition.status == TRUE and condition.observed_generation == generation
 
 
-def _problems(name: str, hosts: Mapping[str, Observed | None], settled: bool) -> list[tuple[str, str]]:
+def _problems(name: str, hosts: Mapping[str, Observed | None], settled: bool) -> list[tuple[reasons.Reason, str]]:
     """What is wrong with a machine: reason and message."""
     host, peer = hosts[name], _peer(name, hosts)
     if host is None or host.node.status.observed_generation < 0:

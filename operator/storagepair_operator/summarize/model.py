@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from storagepair_crds.views import Failover, InitiatorACLStatus, LUNStatus, Metadata, PairStatus, SwitchoverStatus
 
 from storagepair_operator.kinds import Kind
+from storagepair_operator.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Event:
     kind: Kind  # of the object that it is about
     about: Metadata
     type: str  # Normal | Warning
-    reason: str
+    reason: Reason
     action: str
     note: str
     time: str  # RFC 3339 with microseconds

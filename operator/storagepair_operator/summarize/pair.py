@@ -94,7 +94,7 @@ def _witness(hosts: Hosts, roles: Roles) -> Observed | None:
     return told[0] if told else None
 
 
-def _phrase(mirror: ReplicationStatus) -> tuple[str, str]:
+def _phrase(mirror: ReplicationStatus) -> tuple[str, reasons.Reason]:
     states = (mirror.disk_state, mirror.peer_disk_state)
     if mirror.connection == "StandAlone":
         return "StandAlone", reasons.STAND_ALONE
@@ -107,7 +107,7 @@ def _phrase(mirror: ReplicationStatus) -> tuple[str, str]:
     return "/".join(states), reasons.NOT_UP_TO_DATE
 
 
-def _sentence(seen: Observed, phrase: str, reason: str) -> str:
+def _sentence(seen: Observed, phrase: str, reason: reasons.Reason) -> str:
     name, mirror = seen.node.metadata.name, seen.node.status.replication
     if reason == reasons.REPLICATED:
         return "both copies are up to date"

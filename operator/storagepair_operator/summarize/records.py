@@ -42,7 +42,8 @@ UNRESOLVED = timedelta(days=7)
 _AT_ONCE = 50
 """How many records one reconcile deletes; a limit that was lowered is reached in several."""
 
-_SILENT = (reasons.PREPARING, reasons.APPLYING)
+SILENT = (reasons.PREPARING, reasons.APPLYING)
+"""Why a pair does not serve yet, where nothing is wrong: no event tells of it."""
 
 
 def new_failovers(snapshot: Snapshot, hosts: Iterable[Observed]) -> Iterator[Failover]:
@@ -139,7 +140,7 @@ def turned(
             kind=kind,
             about=about,
             type="Normal" if good else "Warning",
-            reason=condition.reason,
+            reason=reasons.told(condition.reason),
             action=condition.type,
             note=condition.message,
             time=moments.micro(now),
@@ -162,7 +163,7 @@ def _complaint(pair: StoragePair, node: StorageNode, condition: Condition, now: 
         kind=PAIRS,
         about=pair.metadata,
         type="Warning",
-        reason=condition.reason,
+        reason=reasons.told(condition.reason),
         action=condition.type,
         note=f"{node.metadata.name}: {condition.type}: {condition.message or condition.reason}",
         time=moments.micro(now),
@@ -176,7 +177,7 @@ def _worth_telling(kind: Kind, condition: Condition, before: Condition | None, c
         return False
     if condition.type == "Serving":
         started = before is not None and before.status != TRUE
-        return condition.reason not in _SILENT if condition.status != TRUE else started
+        return condition.reason not in SILENT if condition.status != TRUE else started
     if condition.type == "Ready":
         return condition.reason in (reasons.READY, reasons.DEGRADED)
     return False

@@ -17,12 +17,13 @@ from storagepair_operator.summarize.conditions import FALSE, TRUE, UNKNOWN, Stat
 from storagepair_operator.summarize.model import Event
 from storagepair_operator.summarize.records import event_name
 
-_TOLD = {
+TOLD = {
     RUNNING: ("Normal", reasons.SWITCHOVER_STARTED),
     SUCCEEDED: ("Normal", reasons.SWITCHOVER_SUCCEEDED),
     REFUSED: ("Warning", reasons.SWITCHOVER_REFUSED),
     FAILED: ("Warning", reasons.SWITCHOVER_FAILED),
 }
+"""The event of each phase that is told."""
 
 
 def switchover_status(request: Switchover, move: Move, now: datetime) -> SwitchoverStatus:
@@ -45,12 +46,12 @@ def switchover_status(request: Switchover, move: Move, now: datetime) -> Switcho
 
 def switchover_events(request: Switchover, pair: StoragePair | None, move: Move, now: datetime) -> Iterator[Event]:
     """A turn of its phase, told on the Switchover and on its pair."""
-    if move.phase == request.status.phase or move.phase not in _TOLD:
+    if move.phase == request.status.phase or move.phase not in TOLD:
         return
     about: list[tuple[Kind, Metadata, str]] = [(SWITCHOVERS, request.metadata, move.message)]
     if pair is not None:
         about.append((PAIRS, pair.metadata, f"Switchover {request.metadata.name}: {move.message}"))
-    type_, reason = _TOLD[move.phase]
+    type_, reason = TOLD[move.phase]
     for kind, metadata, note in about:
         yield Event(
             name=event_name(metadata, request.metadata.uid, move.phase),

@@ -40,7 +40,7 @@ case "$name $*" in
     "ip addr add "*) echo 10.10.25.136 >$root/vip ;;
     "ip addr del "*) rm -f $root/vip ;;
     "ip -o "*) [ ! -e $root/vip ] || echo "4: bond0 inet 10.10.25.136/24" ;;
-    "nft flush set "*"add element inet storagepair open"*) : >$root/open ;;
+    "nft add element inet storagepair open"*) : >$root/open ;;
     "nft list set inet storagepair answered; flush set inet storagepair open"*) cat $root/answered; rm -f $root/open ;;
     "nft list set "*) cat $root/$5 2>/dev/null ;;
     "ss "*) cat $root/connections ;;

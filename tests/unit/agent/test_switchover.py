@@ -186,7 +186,7 @@ def carried_out(tmp_path, result):
             "/usr/lib/storagepair/move is not on the host: not found",
         ),
         (Result(1, "no word that we know", ""), "Failed", "Failed", "no word that we know"),
-        (Result(1, "Long " + "x" * 5000, ""), "Failed", "Long", "x" * 995),
+        (Result(1, "NotReleased " + "x" * 5000, ""), "Failed", "NotReleased", "x" * 988),
     ],
 )
 def test_what_the_script_says_is_told(tmp_path, result, phase, reason, message):

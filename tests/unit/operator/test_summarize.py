@@ -16,9 +16,10 @@ from storagepair_crds.views import (
     SessionStatus,
     TargetStatus,
 )
+from storagepair_crds.words import NOTHING
 from storagepair_operator import reasons
 from storagepair_operator.kinds import PairKey
-from storagepair_operator.reasons import MEANINGS
+from storagepair_operator.reasons import WORDS
 from storagepair_operator.snapshot import Intent, Snapshot
 from storagepair_operator.summarize import Summary, summarize
 from storagepair_operator.summarize.conditions import find
@@ -348,7 +349,8 @@ def test_an_acl_that_changed_waits_again() -> None:
 # ---------------------------------------------------------------------------------------- all
 
 
-def test_every_reason_has_a_meaning() -> None:
-    names = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)}
-    assert names == set(MEANINGS)
-    assert all(name.isalnum() and meaning.endswith(".") for name, meaning in MEANINGS.items())
+def test_every_reason_has_a_meaning_and_a_remedy() -> None:
+    names = {value for name, value in vars(reasons).items() if name.isupper() and isinstance(value, str)} - {NOTHING}
+    assert names == set(WORDS)
+    assert all(name.isalnum() for name in WORDS)
+    assert [name for name, word in WORDS.items() if not (word.meaning.endswith(".") and word.remedy)] == []

@@ -1,0 +1,39 @@
+"""The documentation's commands for a cluster, as written, in the order of the pages, on a real API server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docgen.commands import API, ROOT, Block, commands
+from lab.binaries import binary
+from lab.controlplane import ControlPlane
+from lab.keeper import Keeper
+
+NODES = ("node1", "node2")
+
+
+@pytest.fixture(scope="module")
+def shell(keeper: Keeper) -> dict[str, str]:
+    """The environment of a person with a checkout and a cluster of two machines, with nothing of storagepair yet."""
+    plane = ControlPlane.start(keeper, keeper.run_dir / "docs", controllers=False)
+    for name in NODES:
+        plane.client().post("/api/v1/nodes", {"metadata": {"name": name}})
+    programs = (Path(sys.executable).parent, binary("kubectl").parent)
+    return {
+        **{name: value for name, value in os.environ.items() if name in ("HOME", "LANG")},
+        "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
+        "KUBECONFIG": str(plane.admin_kubeconfig),
+        "KUBECACHEDIR": str(keeper.run_dir / "docs-cache"),
+    }
+
+
+@pytest.mark.parametrize("block", commands(API), ids=str)
+def test_as_written(shell: dict[str, str], block: Block) -> None:
+    done = subprocess.run(
+        ["bash", "-c", block.script], cwd=ROOT, env=shell, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
