@@ -66,4 +66,5 @@ format: setup ## let ruff mend what it can
 lock: setup ## renew the locked versions
 	build/venv/bin/pip install -q uv
 	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/node-agent.txt requirements/node-agent.in
+	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/operator.txt requirements/operator.in
 	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml -o requirements/dev.txt
