@@ -154,7 +154,7 @@ def _told(use: Use) -> bool:
         return False
     if use.condition == "Serving":
         return use.reason not in SILENT
-    return use.condition == "Ready" and use.reason in (operator.READY, operator.DEGRADED)
+    return use.condition == "Ready" and use.reason in (operator.READY, operator.DEGRADED, operator.TEARING_DOWN)
 
 
 _ABOUT = {

@@ -121,11 +121,11 @@ def mmdebstrap_command(
     return [*command, suite, str(target), mirror]
 
 
-def build_rootfs(suite: str, target: Path, log: Path) -> None:
+def build_rootfs(suite: str, target: Path, log: Path, packages: Iterable[str] = PACKAGES) -> None:
     """Make the root file system of the lab's machines as `target`: a tar archive if it is called so, else a folder."""
     if suite not in SUITES:
         raise DebianError(f"unknown suite {suite!r}: choose from {', '.join(SUITES)}")
-    run_mmdebstrap(mmdebstrap_command(suite, machine_mirror(), target, PACKAGES, machine_options()), log)
+    run_mmdebstrap(mmdebstrap_command(suite, machine_mirror(), target, packages, machine_options()), log)
 
 
 def run_mmdebstrap(command: list[str], log: Path, *, epoch: int = 0) -> None:
