@@ -32,6 +32,7 @@ GRANTED = [
         (OPERATOR, "patch update", OURS, f"{kind}/status", "")
         for kind in ("storagepairs", "luns", "initiatoracls", "switchovers")
     ),
+    (OPERATOR, "patch", OURS, "storagepairs", ""),
     (OPERATOR, "patch", OURS, "luns", ""),
     (OPERATOR, "patch", OURS, "initiatoracls", ""),
     (OPERATOR, "create update", OURS, "storagenodes", ""),
@@ -52,7 +53,7 @@ GRANTED = [
 ]
 REFUSED = [
     # nobody writes to what the user wrote, takes a record back, or ends a host's desired state
-    (OPERATOR, "create patch update delete", OURS, "storagepairs", ""),
+    (OPERATOR, "create update delete", OURS, "storagepairs", ""),
     (OPERATOR, "create update delete", OURS, "luns", ""),
     (OPERATOR, "create update delete", OURS, "initiatoracls", ""),
     (OPERATOR, "patch delete deletecollection", OURS, "storagenodes", ""),

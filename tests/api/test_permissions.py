@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -261,8 +262,9 @@ def test_a_pair_needs_the_use_of_both_hosts(world: World, pair: Pair, user: ApiC
     wait_for(lambda: not refusal(user, "POST", home, document), "both hosts to be granted", SOON)
     # and without it nothing of the spec is changed any more, while all else is
     world.admin.delete(f"{RBAC}/clusterrolebindings/{name}")
-    patch = {"spec": {"heartbeat": {"deadtimeSeconds": 20}}}
-    wait_for(lambda: "may not use StorageNode hosta" in refusal(user, "PATCH", other, patch), "the use to end", SOON)
+    limits = itertools.count(10)  # a change each time: a value that it has already is none
+    change = lambda: {"spec": {"failoverHistoryLimit": next(limits)}}  # noqa: E731
+    wait_for(lambda: "may not use StorageNode hosta" in refusal(user, "PATCH", other, change()), "its end", SOON)
     assert not refusal(user, "PATCH", other, {"metadata": {"labels": {"team": "a"}}})
     assert not refusal(user, "DELETE", other)
 
