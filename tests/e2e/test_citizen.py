@@ -23,6 +23,9 @@ from lab.stack import NAMESPACE as SYSTEM
 from lab.stack import STORAGE_LABEL, Stack
 from lab.waiting import wait_for
 
+# importing the operator's image takes an emulated machine minutes
+pytestmark = pytest.mark.drill
+
 CITIZEN = "citizen"
 # of the condition Ready: true of a pair that serves, can fail over, and may be getting a new LUN
 HARMLESS = {("True", "Ready"), ("False", "Applying")}
@@ -166,7 +169,6 @@ def test_both_run_as_pods_that_can_be_looked_into(town: Town) -> None:
     town.proves_that_it_acts("more")
 
 
-@pytest.mark.drill
 def test_a_deleted_operator_is_replaced_and_nothing_is_felt(town: Town) -> None:
     with town.undisturbed():
         before = town.operator()
@@ -210,7 +212,6 @@ def test_a_drained_storage_node_goes_on_serving_and_the_operator_leaves_it(town:
     town.stack.kubectl("uncordon", node)
 
 
-@pytest.mark.drill
 def test_without_kubelet_and_with_a_new_containerd_the_agent_goes_on(town: Town) -> None:
     agents = [identity(town.agent(node)) for node in town.stack.lab.nodes]
     with town.undisturbed():
@@ -229,7 +230,6 @@ def test_without_kubelet_and_with_a_new_containerd_the_agent_goes_on(town: Town)
     assert [identity(town.agent(node)) for node in town.stack.lab.nodes] == agents, "the same containers"
 
 
-@pytest.mark.drill
 def test_a_deleted_node_object_takes_the_agent_and_nothing_else(town: Town) -> None:
     before = town.agent(town.active)["metadata"]["uid"]
     with town.undisturbed():
