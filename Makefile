@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := build/venv/bin/python
 export PYTHONPATH := tests
 
-.PHONY: help setup demo down test check docs reference unit api e2e bench-operator lab format lock
+.PHONY: help setup demo down test check docs reference unit api e2e drills bench-operator bench-failover lab format lock
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,12 +42,20 @@ api: setup ## on a real kube-apiserver
 	$(PYTHON) -m pytest tests/api -v --durations=10
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
-	$(PYTHON) -m pytest tests/e2e -v --durations=0
+	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
+
+drills: setup ## the other failure drills on the lab, about as long again: before a release
+	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m drill
 
 PAIRS ?= 500
 LUNS ?= 2500
 bench-operator: setup ## the operator with a tenth, three tenths and all of PAIRS=500 LUNS=2500: cost, table, plot
 	$(PYTHON) -m bench.operator_scale --pairs=$(PAIRS) --luns=$(LUNS) $(ARGS)
+
+REPEAT ?= 5
+STACKS ?= storagepair,classic,pacemaker
+bench-failover: setup ## ours beside the hand-built stack and Pacemaker, REPEAT=5 times each of STACKS: gaps, table, picture
+	$(PYTHON) -m bench.failover --repeat=$(REPEAT) --stacks=$(STACKS) $(ARGS)
 
 lab: setup ## the lab's own command line: make lab ARGS="status"
 	@$(PYTHON) -m lab $(ARGS)
@@ -58,4 +66,5 @@ format: setup ## let ruff mend what it can
 lock: setup ## renew the locked versions
 	build/venv/bin/pip install -q uv
 	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/node-agent.txt requirements/node-agent.in
+	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements/operator.txt requirements/operator.in
 	build/venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml -o requirements/dev.txt

@@ -1,39 +1,37 @@
-"""The API server, as far as the agent needs it: one StorageNode to get, watch and report on, and one Secret to read.
-
-On urllib3 alone: the whole Kubernetes client costs a second of start-up and 50 MB on a small host.
-"""
+"""The API server, as far as the agent needs it: one StorageNode to get, watch and report on, and one Secret to read."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import email.utils
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import urllib3
 from storagepair_crds import views
 
-from storagepair_node_agent.credentials import Credentials
+from storagepair_node_agent.transport import REQUEST_TIMEOUT, UNAUTHORIZED, ApiError, Document, Transport
 
-_REQUEST_TIMEOUT = urllib3.Timeout(connect=5, read=10)
 _WATCH_SECONDS = 300
 # a bookmark comes about once a minute; a watch that says nothing for longer is a connection that died silently
 _WATCH_SILENCE_SECONDS = 90
 _NODES = f"/apis/{views.API_VERSION}/storagenodes"
+_MERGE_PATCH = "application/merge-patch+json"
 
-Document = dict[str, Any]
+__all__ = ["Api", "ApiError", "Change", "Document"]
 
 
-class ApiError(Exception):
-    """The API server could not be asked, or refused. `status` is the HTTP code, 0 when there was no answer."""
+class Identity(Protocol):
+    """Who the agent is to the API server: its node's token (nodetoken.py), or what a kubeconfig says."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
+    def headers(self) -> dict[str, str]:
+        """The Authorization header, or none. Raises ApiError, or OSError when a file can't be read."""
+
+    def refused(self, headers: dict[str, str]) -> bool:
+        """The API server did not take these headers (401): whether there may be better ones."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,18 @@ class Change:
 
 
 class Api:
-    """A client for this node's StorageNode. Thread-safe, as urllib3's pool is."""
+    """A client for this node's StorageNode. Thread-safe, as its transport is."""
 
-    def __init__(self, credentials: Credentials, node: str) -> None:
-        self._credentials = credentials
+    def __init__(self, transport: Transport, identity: Identity, node: str) -> None:
+        self._transport = transport
+        self._identity = identity
         self._node = node
-        self._pool = urllib3.PoolManager(ssl_context=credentials.tls, retries=False, maxsize=3)
-        self._server_epoch: float | None = None  # the API server's time minus our monotonic clock's
 
     @property
     def clock_offset_seconds(self) -> float | None:
         """This host's clock minus the API server's, None before its first answer. Follows a clock that is set."""
-        return None if self._server_epoch is None else time.time() - (self._server_epoch + time.monotonic())
+        server = self._transport.server_time
+        return None if server is None else time.time() - server
 
     def get(self) -> Document | None:
         """This node's StorageNode, None when there is none."""
@@ -69,7 +67,8 @@ class Api:
 
     def patch_status(self, patch: Document) -> Document:
         """Merge `patch` into the status; answers with the whole object."""
-        return self._json("PATCH", f"{_NODES}/{self._node}/status", {"status": patch})
+        path = f"{_NODES}/{self._node}/status"
+        return self._json("PATCH", path, {"status": patch})
 
     def authkey(self, reference: views.AuthkeysReference) -> str:
         """The Secret's `authkey`. Errors never hold any of its content."""
@@ -90,7 +89,7 @@ class Api:
             f"&fieldSelector=metadata.name%3D{self._node}&resourceVersion={resource_version}"
         )
         timeout = urllib3.Timeout(connect=5, read=_WATCH_SILENCE_SECONDS)
-        response = self._request("GET", _NODES + query, None, timeout=timeout, stream=True)
+        response = self._request("GET", _NODES + query, timeout=timeout, stream=True)
         try:
             for line in _lines(response):
                 event = json.loads(line)
@@ -104,7 +103,7 @@ class Api:
             response.close()
 
     def _json(self, method: str, path: str, body: Document | None = None) -> Document:
-        response = self._request(method, path, body, timeout=_REQUEST_TIMEOUT)
+        response = self._request(method, path, body)
         try:
             answer: Document = json.loads(response.data)
         except (json.JSONDecodeError, urllib3.exceptions.HTTPError) as error:
@@ -112,37 +111,29 @@ class Api:
         return answer
 
     def _request(
-        self, method: str, path: str, body: Document | None, *, timeout: urllib3.Timeout, stream: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Document | None = None,
+        *,
+        timeout: urllib3.Timeout = REQUEST_TIMEOUT,
+        stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
-        try:
-            headers = {"Accept": "application/json", **self._credentials.headers()}
-            if body is not None:
-                headers["Content-Type"] = "application/merge-patch+json"
-            response = self._pool.request(
-                method,
-                self._credentials.server.rstrip("/") + path,
-                body=json.dumps(body) if body is not None else None,
-                headers=headers,
-                timeout=timeout,
-                preload_content=not stream,
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiError(f"{self._credentials.server} does not answer: {_reason(error)}") from error
-        self._compare_clocks(response.headers.get("Date"))
-        if response.status >= 300:
-            said = response.read().decode(errors="replace") if stream else response.data.decode(errors="replace")
-            response.close()
-            raise ApiError(f"{method} {path}: {response.status} {_message(said)}", response.status)
-        return response
-
-    def _compare_clocks(self, date: str | None) -> None:
-        if date is None:
-            return
-        try:
-            server = email.utils.parsedate_to_datetime(date).timestamp()
-        except ValueError:
-            return
-        self._server_epoch = server - time.monotonic()
+        """A token that is not taken any more is tried to be replaced, once."""
+        again = True
+        while True:
+            try:
+                headers = self._identity.headers()
+            except OSError as error:
+                raise ApiError(f"no credentials: {error}") from error
+            try:
+                return self._transport.request(
+                    method, path, body, headers=headers, content_type=_MERGE_PATCH, timeout=timeout, stream=stream
+                )
+            except ApiError as error:
+                if error.status != UNAUTHORIZED or not again or not self._identity.refused(headers):
+                    raise
+                again = False
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
@@ -151,14 +142,3 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
     while chunk := response.read1(65536):
         *lines, rest = (rest + chunk).split(b"\n")
         yield from (line.decode() for line in lines if line.strip())
-
-
-def _message(body: str) -> str:
-    try:
-        return str(json.loads(body).get("message", ""))[:300]
-    except (json.JSONDecodeError, AttributeError):
-        return body[:100]
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error)[:200]

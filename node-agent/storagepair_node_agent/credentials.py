@@ -29,11 +29,16 @@ class Credentials:
     tls: ssl.SSLContext
     token_file: Path | None = None
     token: str | None = None
+    namespace: str | None = None  # the pod's, None outside of one
 
     def headers(self) -> dict[str, str]:
         """The Authorization header, if a token is what we have. Raises OSError when the token file can't be read."""
         token = self.token_file.read_text().strip() if self.token_file else self.token
         return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def refused(self, headers: dict[str, str]) -> bool:
+        """Whether the file holds another token than these headers, which the API server did not take."""
+        return self.token_file is not None and self.headers() != headers
 
 
 def in_cluster(server: str | None = None) -> Credentials:
@@ -46,7 +51,12 @@ def in_cluster(server: str | None = None) -> Credentials:
     authority = _SERVICE_ACCOUNT / "ca.crt"
     if not authority.exists():
         raise CredentialsError(f"no service account here ({authority} is missing): give --kubeconfig")
-    return Credentials(server, ssl.create_default_context(cafile=str(authority)), _SERVICE_ACCOUNT / "token")
+    return Credentials(
+        server,
+        ssl.create_default_context(cafile=str(authority)),
+        _SERVICE_ACCOUNT / "token",
+        namespace=(_SERVICE_ACCOUNT / "namespace").read_text().strip(),
+    )
 
 
 def from_kubeconfig(path: Path, server: str | None = None) -> Credentials:

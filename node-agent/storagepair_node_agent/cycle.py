@@ -9,11 +9,21 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from storagepair_node_agent.actions import Action, Outcome, StepFailed, Verdict, apply
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.snapshot import Desired, HostSnapshot
-from storagepair_node_agent.subsystems import bonds, drbd, filesystem, heartbeat, preflight, switchover, targets
+from storagepair_node_agent.subsystems import (
+    bonds,
+    drbd,
+    filesystem,
+    heartbeat,
+    preflight,
+    switchover,
+    targets,
+    teardown,
+)
 
 # from bare to serving takes about a dozen; more is two subsystems undoing each other's work
 _MAX_ROUNDS = 25
@@ -118,8 +128,8 @@ class Cycle:
         return replace(so_far, done=tuple(done))
 
     def _verdicts(self, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict]:
-        counted = [subsystem.condition for subsystem in self.subsystems if not subsystem.apart]
-        return {name: outcomes[name].verdict for name in counted}
+        apart = {subsystem.condition for subsystem in self.subsystems if subsystem.apart}
+        return {name: outcome.verdict for name, outcome in outcomes.items() if name not in apart}
 
     def observe(self, desired: Desired | None, clock_offset_seconds: float | None = None) -> HostSnapshot:
         """One look at everything; a part that can't be seen is None."""
@@ -130,11 +140,17 @@ class Cycle:
         return replace(snapshot, preflight=replace(snapshot.preflight, clock_offset_seconds=clock_offset_seconds))
 
     def plan(self, desired: Desired, snapshot: HostSnapshot) -> dict[str, Outcome]:
-        """Every subsystem's outcome by condition type; without actions where they may not be carried out now."""
+        """Every subsystem's outcome by condition type; without actions where they may not be carried out now.
+
+        A document that ends the pair is one matter, in one order, for all of the host.
+        """
+        if teardown.asked(desired):
+            outcome = self._guarded(lambda: teardown.plan(desired, snapshot), teardown.CONDITION, desired)
+            return {teardown.CONDITION: self._after_failure(teardown.CONDITION, outcome, desired.generation)}
         may_change = preflight.may_change(desired, snapshot)
         outcomes = {}
         for subsystem in self.subsystems:
-            outcome = self._planned(subsystem, desired, snapshot)
+            outcome = self._guarded(partial(subsystem.plan, desired, snapshot), subsystem.condition, desired)
             if outcome.actions and not may_change:
                 text = f"Nothing is changed on {desired.node} before what is wrong there is put right."
                 outcome = Outcome(Verdict(False, "HeldBack", text, waiting=True))
@@ -153,11 +169,11 @@ class Cycle:
         self._complaints.pop(subsystem.part, None)
         return seen
 
-    def _planned(self, subsystem: Subsystem, desired: Desired, snapshot: HostSnapshot) -> Outcome:
+    def _guarded(self, plan: Callable[[], Outcome], condition: str, desired: Desired) -> Outcome:
         try:
-            return subsystem.plan(desired, snapshot)
+            return plan()
         except Exception as error:  # noqa: BLE001 - a defect in one plan must not stop the others
-            _log.exception("the plan of %s is broken", subsystem.condition)
+            _log.exception("the plan of %s is broken", condition)
             text = f"A defect in the agent on {desired.node}: {type(error).__name__}: {error}. See its log."
             return Outcome(Verdict(False, "Defect", text))
 

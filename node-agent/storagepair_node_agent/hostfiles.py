@@ -90,8 +90,8 @@ TimeoutStopSec=15
 Restart=always
 """
 
-# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs. A real-time policy,
-# as Heartbeat's own processes have it: niceness counts for nothing between services, which the kernel weighs as groups.
+# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs. A real-time
+# policy, as Heartbeat's own processes have: between services, which the kernel weighs as groups, niceness is nothing.
 GUARDIAN_UNIT_CONTENT = f"""\
 # {MARK}
 [Unit]

@@ -22,6 +22,7 @@ from storagepair_node_agent.actions import StepFailed, apply
 from storagepair_node_agent.api import Api, ApiError, Document
 from storagepair_node_agent.cycle import Cycle, Pass
 from storagepair_node_agent.host import Host
+from storagepair_node_agent.nodetoken import NoIdentity
 from storagepair_node_agent.snapshot import Desired
 from storagepair_node_agent.subsystems import preflight
 from storagepair_node_agent.wakeups import Wakeups
@@ -33,6 +34,7 @@ _FIRST_ANSWER_SECONDS = 10.0
 _REPORT_SECONDS = 2.0  # a report that is older than this is renewed before more is done
 _BACKOFF_SECONDS = 1.0
 _BACKOFF_LIMIT_SECONDS = 30.0
+_IDENTITY_LIMIT_SECONDS = 10.0  # a pair that has just been applied waits for this
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +74,11 @@ class Follower(threading.Thread):
                 if error.status == 410:  # the watch's version is too old: get again
                     continue
                 self._complain(str(error))
-                time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the hosts, no secret
-                pause = min(pause * 2, _BACKOFF_LIMIT_SECONDS)
+                limit = _IDENTITY_LIMIT_SECONDS if isinstance(error, NoIdentity) else _BACKOFF_LIMIT_SECONDS
+                pause = min(pause, limit)
+                wait = max(pause, error.retry_after_seconds)
+                time.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the hosts, no secret
+                pause = min(pause * 2, limit)
 
     def _follow(self) -> None:
         """One list-and-watch, until the server ends the watch."""
@@ -107,9 +112,9 @@ class _Delivery:
     def due(self) -> bool:
         return time.monotonic() >= self.again
 
-    def failed(self) -> None:
+    def failed(self, wait_seconds: float = 0.0) -> None:
         self.pause = min(max(self.pause * 2, _BACKOFF_SECONDS), _BACKOFF_LIMIT_SECONDS)
-        self.again = time.monotonic() + self.pause
+        self.again = time.monotonic() + max(self.pause, wait_seconds)
 
     def succeeded(self) -> None:
         self.pause = self.again = 0.0
@@ -257,7 +262,7 @@ class Loop:
             self._follower.offer(self._api.patch_status(report.merge_patch(stands, views.document(status))))
             self._delivery.succeeded()
         except ApiError as error:
-            self._delivery.failed()
+            self._delivery.failed(error.retry_after_seconds)
             _log.warning("the status is not delivered yet: %s", error)
 
     def _status(self, document: Document, previous: views.NodeStatus) -> views.NodeStatus:

@@ -17,6 +17,8 @@ from storagepair_node_agent import credentials, documents, loop
 from storagepair_node_agent.api import Api
 from storagepair_node_agent.cycle import Cycle
 from storagepair_node_agent.host import Host
+from storagepair_node_agent.nodetoken import NodeToken
+from storagepair_node_agent.transport import Transport
 
 NOTHING, TROUBLE, PENDING = 0, 1, 2
 _LOCK = "/run/storagepair/agent.lock"
@@ -31,7 +33,7 @@ iSCSI targets) and reports what it sees. It decides no failover: Heartbeat does,
 
 _EPILOG = """\
 examples:
-  storagepair-node-agent run                                in the DaemonSet's pod, with its service account
+  storagepair-node-agent run                                in the DaemonSet's pod, as the node's own service account
   storagepair-node-agent run --kubeconfig /etc/kubernetes/agent.conf
   storagepair-node-agent plan storagenodes.yaml             what would be changed on this host? touches nothing
   storagepair-node-agent apply storagenodes.yaml --wait 300 converge from the file, without Kubernetes
@@ -86,7 +88,7 @@ def _add_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     run = commands.add_parser("run", parents=[common], help="follow this node's StorageNode for ever")
-    run.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: the pod's service account")
+    run.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: in a pod, as its node's service account")
     run.add_argument("--api-server", metavar="URL", help="instead of the address in the credentials")
     run.add_argument("--interval", type=float, default=5.0, metavar="SECONDS", help="the slow timer, %(default)g s")
     run.set_defaults(command=_run)
@@ -122,22 +124,29 @@ def _add_commands(
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.kubeconfig:
-        identity = credentials.from_kubeconfig(arguments.kubeconfig, arguments.api_server)
-    else:
-        identity = credentials.in_cluster(arguments.api_server)
+    api, server = _api(arguments)
     host = _host(arguments)
     os.nice(_NICENESS)
     with _lock(host):
-        _log.info("storagepair-node-agent %s on %s, API server %s", _version(), arguments.node, identity.server)
+        _log.info("storagepair-node-agent %s on %s, API server %s", _version(), arguments.node, server)
         loop.run(
             host,
             arguments.node,
-            Api(identity, arguments.node),
+            api,
             interval_seconds=arguments.interval,
             agent_version=_version(),
         )
     return NOTHING
+
+
+def _api(arguments: argparse.Namespace) -> tuple[Api, str]:
+    """By a kubeconfig as whoever that says; in the DaemonSet's pod as the node itself."""
+    if arguments.kubeconfig:
+        user = credentials.from_kubeconfig(arguments.kubeconfig, arguments.api_server)
+        return Api(Transport(user.server, user.tls), user, arguments.node), user.server
+    pod = credentials.in_cluster(arguments.api_server)
+    transport = Transport(pod.server, pod.tls)
+    return Api(transport, NodeToken(pod, transport, arguments.node), arguments.node), pod.server
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -81,9 +81,12 @@ Reason = Literal[
     "Passed",
     "PeerIsPrimary",
     "PeerNotConnected",
+    "PeerRuns",
     "PortUnguarded",
     "Preparing",
     "Refused",
+    "Removed",
+    "Removing",
     "Replicated",
     "RestartPending",
     "Resyncing",
@@ -92,6 +95,9 @@ Reason = Literal[
     "StandAlone",
     "Standby",
     "Starting",
+    "StillHeld",
+    "Stopped",
+    "Stopping",
     "Suspended",
     "TableDamaged",
     "TargetInTgtConfiguration",
@@ -154,7 +160,7 @@ WORDS: dict[Reason, Word] = {
         "Name the old disk again. Another disk can't be carried out yet.",
     ),
     "OtherPair": Word(
-        "The host was set up for another pair; nothing is changed.",
+        "The host was set up for another pair, or a teardown names another object; nothing is changed.",
         "Only if that pair's data may go: take the host out of it by hand, as the message says.",
     ),
     "Passed": Word("The host has what the stack needs.", NOTHING),
@@ -281,6 +287,18 @@ WORDS: dict[Reason, Word] = {
     ),
     "NotAsked": Word("Nobody asks the host to hand the service over.", NOTHING),
     "NotComplete": Word("The service is not complete on the host, so it is not handed over yet.", NOTHING),
+    # Teardown
+    "PeerRuns": Word(
+        "The host serves, and the other one's Heartbeat would take over: that one is stopped first.", NOTHING
+    ),
+    "Removed": Word("Nothing of the pair is left on the host but its data and the bonds.", NOTHING),
+    "Removing": Word("What storagepair installed is being removed from the host.", NOTHING),
+    "StillHeld": Word(
+        "The mirrored device is in use although the service is stopped; nothing is pulled away.",
+        "See who uses it on the host, and end that.",
+    ),
+    "Stopped": Word("Heartbeat and the service are stopped; the mirror stays up until both hosts are.", NOTHING),
+    "Stopping": Word("Heartbeat and the service are being stopped.", NOTHING),
 }
 """The meaning and the remedy of each in a condition."""
 

@@ -1,5 +1,8 @@
 """The host record: which pair this host was set up for, on which disk, and how far its file system came.
 
+It stays when the pair is torn down: with it the disk is still known as the pair's own, and one of the same name that
+comes later adopts the data.
+
 It is what makes DRBD metadata on a disk *ours*, and a host refuse another pair's document. It is written before the
 change that it stands for (so a crash leaves a record without its change, never a change without its record), and
 holds no secret.
@@ -23,13 +26,15 @@ class RecordError(Exception):
 
 
 class HostRecord(msgspec.Struct, frozen=True):
-    """`pair` is "namespace/name". `formatting`: the replicated device was found without any signature and the file
-    system is being made; `formatted`: it was made, with its folders."""
+    """`pair` is "namespace/name", `uid` that of the StoragePair whose document was carried out last. `formatting`: the
+    replicated device was found without any signature and the file system is being made; `formatted`: it was made, with
+    its folders."""
 
     pair: str = ""
     disk: str = ""
     formatting: bool = False
     formatted: bool = False
+    uid: str = ""
 
 
 def read(host: Host) -> HostRecord | None:
@@ -52,6 +57,7 @@ def known(snapshot: HostSnapshot) -> HostRecord | None:
         disk=snapshot.preflight.recorded_disk or "",
         formatting=snapshot.filesystem.formatting_record,
         formatted=snapshot.filesystem.formatted_record,
+        uid=snapshot.preflight.recorded_uid or "",
     )
 
 

@@ -65,6 +65,7 @@ class PreflightFacts:
     clock_offset_seconds: float | None  # host clock minus the API server's; None when not known
     recorded_pair: str | None  # "namespace/name" that this host was set up for (host record), None if none
     recorded_disk: str | None
+    recorded_uid: str | None = None  # of the StoragePair whose document was carried out last
     etc_protocols: bool = True  # Heartbeat's ping needs the file (Debian: netbase)
 
 

@@ -1,7 +1,8 @@
 """The audit: is the store the whole truth?
 
 Kopf says neither when a list is complete nor what vanished while a watch was broken, so the store is compared with a
-list of metadata per kind: at the start, after every relist of a watch, and once a minute.
+list of metadata per kind: at the start, after every relist of a watch, and once a minute. With it goes what no watch
+tells: whether the admission policies stand.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from storagepair_operator import policies
 from storagepair_operator.cluster import NOT_FOUND, ApiError, Cluster
 from storagepair_operator.kinds import KINDS, Kind
 from storagepair_operator.settings import Settings
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 _GULP_SECONDS = 0.05
 """A start brings thousands of events at once. Compared after each, the comparisons would cost more than the events."""
+
+_UNGUARDED_SECONDS = 5.0
+"""How soon the policies are looked for again when they are missing: somebody may just be applying them."""
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -67,7 +72,10 @@ class Auditor:
         while True:
             self._store.relisted.clear()
             passed = await self._audit()
-            wait = self._settings.audit_seconds if passed else min(self._settings.audit_seconds, 2)
+            soon = _UNGUARDED_SECONDS if passed else 2
+            wait = self._settings.audit_seconds
+            if not passed or self._store.unguarded:
+                wait = min(wait, soon)
             try:
                 await asyncio.wait_for(self._store.relisted.wait(), wait)
             except TimeoutError:
@@ -75,6 +83,7 @@ class Auditor:
 
     async def _audit(self) -> bool:
         try:
+            self._guard(await policies.missing(self._cluster))
             missing = await self._compare()
         except ApiError as error:
             # the API server's silence is no reason to restart us
@@ -100,6 +109,12 @@ class Auditor:
         if problem != self._problem:
             log.warning("the view is not proven whole, nothing is written: %s", problem)
         self._problem = problem
+
+    def _guard(self, problem: str) -> None:
+        if problem != self._store.unguarded:
+            level = logging.WARNING if problem else logging.INFO
+            log.log(level, "no pair is accepted: %s" if problem else "the admission policies stand%s", problem)
+        self._store.guard(problem)
 
     async def _compare(self) -> str:
         """What the watches owe; "" when nothing."""

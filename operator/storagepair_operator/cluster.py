@@ -25,18 +25,22 @@ _PASSING = (401, 408, 429)
 
 
 class ApiError(Exception):
-    """The API server refused (`status` is HTTP's) or could not be reached (`status` 0)."""
+    """The API server refused (`status` is HTTP's) or could not be reached (`status` 0).
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    `retry_after_seconds` is for how long a busy server wants to be left alone, 0 when it does not say.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
 
     @property
     def conflict(self) -> bool:
         """Whether the object is newer than what the request was made from. A JSON patch's failed test is a 422 too."""
         if self.status == UNPROCESSABLE:
-            return " is invalid: " not in str(self)
+            return " is invalid: " not in str(self) and " is forbidden: " not in str(self)
         return self.status == CONFLICT and self.reason == "Conflict"
 
     @property
@@ -101,7 +105,8 @@ class Cluster:
             raise ApiError(UNREACHABLE, "Unreachable", f"{method} {url}: {error}") from error
         if response.status >= 400:
             reason, message = _status(response.data)
-            raise ApiError(response.status, reason, f"{method} {url}: {response.status} {message}")
+            wait = _seconds(response.headers.get("Retry-After"))
+            raise ApiError(response.status, reason, f"{method} {url}: {response.status} {message}", wait)
         data: bytes = response.data
         return data
 
@@ -131,6 +136,11 @@ def _authorization(configuration: Configuration) -> str:
     # reads a pod's token again when it has changed
     settings = configuration.auth_settings().get("BearerToken")
     return str(settings["value"]) if settings else ""
+
+
+def _seconds(text: str | None) -> float:
+    """Retry-After, as the API server gives it: a whole number of seconds."""
+    return float(text) if text is not None and text.isdigit() else 0.0
 
 
 def _status(data: bytes) -> tuple[str, str]:

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from storagepair_crds.views import LUN, InitiatorACL
+from storagepair_crds.views import LUN, StoragePair
 
 from storagepair_operator.cluster import NOT_FOUND, ApiError, Cluster
 from storagepair_operator.kinds import ACLS, LUNS, PAIRS, Kind
-from storagepair_operator.plan import exports
-from storagepair_operator.snapshot import Intent, Snapshot
+from storagepair_operator.plan import exports, teardown
+from storagepair_operator.snapshot import FINALIZER, Held, Intent, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ async def judge(cluster: Cluster, snapshot: Snapshot) -> dict[str, Intent]:
     All of it is read live, so it holds for a view that is not proven whole too. What has been decided already (the
     hosts' documents say Absent) is not asked again.
     """
-    now = exports.existing(snapshot)
-    deleted = [t for t in snapshot.things if t.metadata.deletion_timestamp]
-    open_ones = [t for t in deleted if not exports.decided(t, now)]
+    open_ones = [
+        thing for thing in snapshot.held if thing.metadata.deletion_timestamp and not _decided(thing, snapshot)
+    ]
     if not open_ones:
         return {}
     parents = await _parents(cluster, snapshot, {_kind(thing) for thing in open_ones})
@@ -37,10 +37,18 @@ async def judge(cluster: Cluster, snapshot: Snapshot) -> dict[str, Intent]:
     return {uid: intent for uid, intent in intents.items() if intent is not None}
 
 
-def _judge(thing: LUN | InitiatorACL, parents: Mapping[str, dict[str, Any] | None]) -> Intent | None:
-    own = {
-        name: parent for name, parent in parents.items() if name not in (LUNS.crd, ACLS.crd) or name == _kind(thing).crd
-    }
+def _decided(thing: Held, snapshot: Snapshot) -> bool:
+    if isinstance(thing, StoragePair):
+        # without our finalizer nothing waits for an answer
+        return FINALIZER not in thing.metadata.finalizers or teardown.begun(thing, snapshot)
+    return exports.decided(thing, exports.existing(snapshot))
+
+
+def _judge(thing: Held, parents: Mapping[str, dict[str, Any] | None]) -> Intent | None:
+    above = {_NAMESPACE, PAIRS.crd, _kind(thing).crd}
+    if not isinstance(thing, StoragePair):
+        above.add(_pair(thing.spec.pair_ref.name))
+    own = {name: parent for name, parent in parents.items() if name in above}
     for name, parent in own.items():
         if parent is None or parent["metadata"].get("deletionTimestamp"):
             about = f"{_kind(thing).name} {thing.metadata.namespace}/{thing.metadata.name}"
@@ -57,7 +65,7 @@ async def _parents(cluster: Cluster, snapshot: Snapshot, kinds: set[Kind]) -> di
     namespace, name = snapshot.key
     paths = {
         _NAMESPACE: f"/api/v1/namespaces/{namespace}",
-        f"StoragePair {name}": PAIRS.path(namespace, name),
+        _pair(name): PAIRS.path(namespace, name),
         **{kind.crd: _CRDS + kind.crd for kind in (PAIRS, *kinds)},
     }
     found = await asyncio.gather(*(_read(cluster, path) for path in paths.values()))
@@ -73,5 +81,11 @@ async def _read(cluster: Cluster, path: str) -> dict[str, Any] | None:
         raise
 
 
-def _kind(thing: LUN | InitiatorACL) -> Kind:
+def _pair(name: str) -> str:
+    return f"StoragePair {name}"
+
+
+def _kind(thing: Held) -> Kind:
+    if isinstance(thing, StoragePair):
+        return PAIRS
     return LUNS if isinstance(thing, LUN) else ACLS

@@ -8,14 +8,16 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from storagepair_operator import health, metrics
 from storagepair_operator.audit import Auditor
 from storagepair_operator.cluster import Cluster
 from storagepair_operator.election import Election
 from storagepair_operator.handlers import Watches
+from storagepair_operator.kinds import Kind, PairKey
 from storagepair_operator.reconcile import Reconciler
+from storagepair_operator.registrar import Registrar
 from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
 from storagepair_operator.writer import Writer
@@ -41,9 +43,10 @@ class Operator:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._store = Store(lambda kind, keys: self._reconciler.changed(kind, keys))
+        self._store = Store(self._changed)
         self._election = Election(cluster, settings)
-        self._writer = Writer(cluster, self._store, socket.gethostname(), self._may_write)
+        self._registrar = Registrar(cluster, self._store, self._election.leading, settings)
+        self._writer = Writer(cluster, self._store, socket.gethostname(), self._may_write, self._registrar.keyed)
         self._reconciler = Reconciler(cluster, self._store, self._writer, self._election.leading, settings)
         self._watches = Watches(cluster, self._store, settings)
         self._auditor = Auditor(cluster, self._store, settings, self._watches.renew)
@@ -59,6 +62,7 @@ class Operator:
             "audit": self._auditor.run(),
             "election": self._election.run(),
             "reconcile": self._reconciler.run(),
+            "identities": self._registrar.run(),
             "health": self._health(),
         }
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
@@ -72,6 +76,10 @@ class Operator:
         log.info("stopped")
         return 1 if ended else 0
 
+    def _changed(self, kind: Kind, keys: Iterable[PairKey]) -> None:
+        self._reconciler.changed(kind, keys)
+        self._registrar.changed(kind)
+
     def _may_write(self) -> bool:
         return self._store.whole.is_set() and self._election.leading.is_set()
 
@@ -82,7 +90,7 @@ class Operator:
                 self._store.whole.is_set(),
                 "the view is whole" if self._store.whole.is_set() else "no",
             ),
-            "/metrics": lambda: (True, metrics.exposition(self._writer.writes)),
+            "/metrics": lambda: (True, metrics.exposition(self._writer.writes + self._registrar.writes)),
         }
         if not self._settings.health_port:
             await asyncio.Event().wait()

@@ -53,6 +53,11 @@ INVALID_SPEC = _reason(
     "The document contradicts itself in a way that the schema did not refuse.",
     "Correct the field that the message names; `storagepair validate` finds most of these before.",
 )
+POLICY_MISSING = _reason(
+    "PolicyMissing",
+    "An admission policy of storagepair's is missing or does not deny, so that nobody checks who may name a host.",
+    "Apply the manifests again: `kubectl apply --server-side -k manifests`. Hosts that serve go on serving.",
+)
 PAIR_NOT_FOUND = _reason(
     "PairNotFound",
     "The StoragePair that the object names does not exist in its namespace.",
@@ -196,6 +201,11 @@ DELETING = _reason(
     "It is being taken off the host.",
     "Wait until a machine serves and has taken it away.",
 )
+TEARING_DOWN = _reason(
+    "TearingDown",
+    "The pair was deleted with the policy Teardown; its hosts are being stopped and cleared.",
+    "Wait. The message names whom that waits for, and how to go on without: see how to uninstall.",
+)
 
 # Events
 FAILOVER = _reason(
@@ -207,6 +217,18 @@ SWITCHOVER = _reason(
     "Switchover",
     "The service moved as asked.",
     NOTHING,
+)
+
+# Events about the end of a pair
+TORN_DOWN = _reason(
+    "TornDown",
+    "The pair is gone, and so is what it had on its hosts, but for bonds and data.",
+    NOTHING,
+)
+FORGOTTEN = _reason(
+    "Forgotten",
+    "A pair that was held for its hosts is let go of; they stay as they are.",
+    "Nothing, if that was meant: a pair of the same name takes the hosts over as they are.",
 )
 
 # Switchover

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from storagepair_operator import guard
+from storagepair_operator import guard, policies
 from storagepair_operator.cluster import ApiError, Cluster
 from storagepair_operator.kinds import NODES, PAIRS, Kind, PairKey
-from storagepair_operator.plan import plan
+from storagepair_operator.plan import Plan, plan
+from storagepair_operator.plan.teardown import given_up
 from storagepair_operator.queue import KeyQueue
 from storagepair_operator.settings import Settings
-from storagepair_operator.snapshot import Intent
+from storagepair_operator.snapshot import Intent, Snapshot, owner
 from storagepair_operator.store import Store
 from storagepair_operator.summarize import summarize
 from storagepair_operator.writer import MayNotWrite, Writer
@@ -84,9 +86,10 @@ class Reconciler:
             else:
                 await self._reconcile(key)
         except MayNotWrite:
-            self._park(key)
+            # looked at once more: what waits for a view that never becomes whole again is let go of, the rest is parked
+            self._queue.add(key)
         except ApiError as error:
-            delay = self._delay(key, quick=error.conflict)
+            delay = max(self._delay(key, quick=error.conflict), self._patience(error))
             level = logging.DEBUG if error.conflict else logging.WARNING
             log.log(level, "%s: %s; again in %.1f s", key, error, delay)
             self._queue.add(key, delay)
@@ -106,7 +109,12 @@ class Reconciler:
         """The one thing that needs no whole view, and that others wait for: a CRD that goes is not whole any more."""
         snapshot = self._store.snapshot(key)
         intents = await guard.judge(self._cluster, snapshot)
-        await self._writer.release(t for t in snapshot.things if intents.get(t.metadata.uid) is Intent.FORGET)
+        await self._writer.release(
+            thing
+            for thing in snapshot.held
+            if intents.get(thing.metadata.uid) is Intent.FORGET
+            or (thing.metadata.deletion_timestamp and given_up(thing))
+        )
 
     async def _reconcile(self, key: PairKey) -> None:
         snapshot = self._store.snapshot(key)
@@ -116,6 +124,11 @@ class Reconciler:
         intents = await guard.judge(self._cluster, snapshot)
         now = datetime.now(UTC)
         planned = plan(snapshot, intents, self._settings.secrets_namespace, now)
+        if _takes_a_host(snapshot, planned):
+            # rare, and the policy may be gone since the last audit
+            self._store.guard(await policies.missing(self._cluster, (policies.USE,)))
+            snapshot = dataclasses.replace(snapshot, unguarded=self._store.unguarded)
+            planned = plan(snapshot, intents, self._settings.secrets_namespace, now)
         summary = summarize(snapshot, planned, now)
         self._note_refusal(key, refused=planned.pair is not None and not planned.pair.accepted)
         done = await self._writer.carry_out(snapshot, planned, summary)
@@ -139,8 +152,16 @@ class Reconciler:
             "wrote " + ", ".join(done) if done else "no change",
         )
 
+    def _patience(self, error: ApiError) -> float:
+        return min(error.retry_after_seconds, self._settings.backoff_limit_seconds)
+
     def _delay(self, key: PairKey, *, quick: bool) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         base = self._settings.backoff_seconds / (5 if quick else 1)
         delay = min(base * 2.0 ** min(failures - 1, 10), self._settings.backoff_limit_seconds)
         return delay * random.uniform(0.7, 1.3)  # noqa: S311 - to spread retries, not to guard anything
+
+
+def _takes_a_host(snapshot: Snapshot, planned: Plan) -> bool:
+    """Whether a host becomes the pair's that was not its own before."""
+    return any(name not in snapshot.nodes or owner(snapshot.nodes[name].node) != snapshot.key for name in planned.nodes)

@@ -13,7 +13,7 @@ class Settings:
     """A kubeconfig file. Without it: the pod's service account, else KUBECONFIG, else ~/.kube/config."""
 
     secrets_namespace: str = "storagepair-system"
-    """Where the Heartbeat keys of all pairs are kept; the operator may create Secrets here and read none."""
+    """Where the Heartbeat keys of all pairs are made, and where the nodes' own accounts and Secrets are."""
 
     audit_seconds: float = 60
     """How often the view is compared with the API server, besides at the start and after every relist."""

@@ -14,10 +14,12 @@ from storagepair_operator.kinds import PairKey
 FINALIZER = "storagepair.dev/host"
 
 Declared = TypeVar("Declared", LUN, InitiatorACL, Switchover)
+Held = StoragePair | LUN | InitiatorACL
+"""What a finalizer of ours may hold."""
 
 
 class Intent(StrEnum):
-    """What the deletion of a LUN or InitiatorACL means, judged with live reads (guard.py)."""
+    """What the deletion of a LUN, an InitiatorACL or a pair means, judged with live reads (guard.py)."""
 
     REMOVE = "Remove"  # the user wants it off the host
     FORGET = "Forget"  # its namespace, its kind or its pair goes: the host stays as it is
@@ -44,12 +46,18 @@ class Snapshot:
     # the pair itself and all whose claims decide about its own (more than those change nothing); None where unreadable
     pairs: Mapping[PairKey, StoragePair | None] = field(default_factory=dict)
     nodes: Mapping[str, Observed] = field(default_factory=dict)  # the StorageNodes of all these
+    unguarded: str = ""  # what is wrong with the admission policies, with the remedy; "" when they stand
     unreadable: tuple[str, ...] = ()  # objects that may concern it, exist and can't be read: "LUN datastore1"
 
     @property
     def things(self) -> tuple[LUN | InitiatorACL, ...]:
         """What is declared for the pair: its LUNs and InitiatorACLs."""
         return (*self.luns, *self.acls)
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """All whose deletion may wait for a host."""
+        return (*self.things, *((self.pair,) if self.pair is not None else ()))
 
 
 def owner(node: StorageNode) -> PairKey:

@@ -18,6 +18,7 @@ from storagepair_crds.views import LUN as LUNView
 from storagepair_crds.views import Failover, InitiatorACL, StorageNode, StoragePair, Struct, Switchover, view
 
 from storagepair_operator.claimindex import ClaimIndex
+from storagepair_operator.identities import NodeKey
 from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind, PairKey
 from storagepair_operator.snapshot import Observed, Snapshot, by_age, owner
 
@@ -57,6 +58,7 @@ class Store:
         self.whole = asyncio.Event()
         self.relisted = asyncio.Event()
         self.grown = asyncio.Event()  # set at every change; the audit waits on it for what it misses
+        self.unguarded = ""  # what is wrong with the admission policies, by the last look at them
         self._changed = changed
         self._entries: dict[Kind, dict[str, Entry]] = {kind: {} for kind in KINDS}
         self._by_pair: dict[tuple[Kind, PairKey], dict[str, Entry]] = {}
@@ -109,9 +111,20 @@ class Store:
         self.whole.clear()
         self.relisted.set()
 
+    def guard(self, problem: str) -> None:
+        """Take note of what is wrong with the admission policies ("" for nothing); all pairs hear of a change."""
+        if problem != self.unguarded:
+            self.unguarded = problem
+            self._changed(PAIRS, {key for entry in self._entries[PAIRS].values() for key in entry.keys})
+
     def count(self, kind: Kind) -> int:
         """How many objects of a kind are in view."""
         return len(self._entries[kind])
+
+    def nodes(self) -> dict[NodeKey, PairKey]:
+        """All StorageNodes, and the pair that each was written for. Of two of one name the newer one."""
+        found = {e.name: e for e in _latest(self._entries[NODES].values())}
+        return {NodeKey(e.name, e.uid): owner(e.value) for e in found.values() if isinstance(e.value, StorageNode)}
 
     def snapshot(self, key: PairKey) -> Snapshot:
         """An immutable picture of what concerns one pair: its own, and the other pairs that claim what it claims."""
@@ -133,6 +146,7 @@ class Store:
             },
             pairs={k: v if isinstance(v, StoragePair) else None for k, v in pairs.items()},
             unreadable=self._unreadable(key),
+            unguarded=self.unguarded,
         )
 
     def _of(self, kind: Kind, key: PairKey) -> Iterable[Entry]:

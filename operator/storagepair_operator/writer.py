@@ -15,9 +15,9 @@ from storagepair_crds.views import (
     LUN,
     AuthkeysReference,
     Failover,
-    InitiatorACL,
     Metadata,
     NodeSpec,
+    StoragePair,
     Struct,
     Switchover,
     SwitchoverStatus,
@@ -25,9 +25,9 @@ from storagepair_crds.views import (
 )
 
 from storagepair_operator.cluster import CONFLICT, NOT_FOUND, ApiError, Cluster
-from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind
+from storagepair_operator.kinds import ACLS, FAILOVERS, LUNS, NODES, PAIRS, SWITCHOVERS, Kind, PairKey
 from storagepair_operator.plan.model import Plan
-from storagepair_operator.snapshot import FINALIZER, Observed, Snapshot
+from storagepair_operator.snapshot import FINALIZER, Held, Observed, Snapshot
 from storagepair_operator.store import Store
 from storagepair_operator.summarize.model import Event, Summary
 
@@ -53,12 +53,20 @@ class MayNotWrite(Exception):
 class Writer:
     """Carries out plans. Counts what it writes; what is there already is neither written nor counted."""
 
-    def __init__(self, cluster: Cluster, store: Store, instance: str, may_write: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        instance: str,
+        may_write: Callable[[], bool],
+        keyed: Callable[[PairKey], None] = lambda pair: None,
+    ) -> None:
         self.writes: Counter[tuple[str, str]] = Counter()
         self._cluster = cluster
         self._store = store
         self._instance = instance
         self._may_write = may_write
+        self._keyed = keyed  # hears of each pair that has a Heartbeat key now
         self._told: dict[str, float] = {}
 
     async def carry_out(self, snapshot: Snapshot, plan: Plan, summary: Summary) -> list[str]:
@@ -71,10 +79,10 @@ class Writer:
         errors: list[ApiError] = []
         for thing in plan.release:
             await self._try(errors, self._finalizers(thing, hold=False, done=done))
-        released = {thing.metadata.uid for thing in plan.release}
+        released = {thing.metadata.uid for thing in plan.release if thing.metadata.deletion_timestamp}
         held = [await self._try(errors, self._finalizers(thing, hold=True, done=done)) for thing in plan.hold]
         if plan.authkeys is not None:
-            await self._try(errors, self._authkeys(plan.authkeys, done))
+            await self._try(errors, self._authkeys(snapshot.key, plan.authkeys, done))
         if all(held):
             for name, spec in plan.nodes.items():
                 await self._try(errors, self._node(name, spec, snapshot.nodes.get(name), done))
@@ -90,7 +98,7 @@ class Writer:
             raise errors[0]
         return done
 
-    async def release(self, things: Iterable[LUN | InitiatorACL]) -> None:
+    async def release(self, things: Iterable[Held]) -> None:
         """Let go of what is being deleted and was judged to be forgotten. Takes nothing from a host."""
         for thing in things:
             if FINALIZER in thing.metadata.finalizers:
@@ -115,7 +123,7 @@ class Writer:
             if request.metadata.name in summary.switchovers:
                 status = summary.switchovers[request.metadata.name]
                 await self._try(errors, self._switchover(request, status, done))
-        if pair is not None and summary.pair is not None:
+        if pair is not None and summary.pair is not None and pair.metadata.uid not in gone:
             await self._try(errors, self._status(PAIRS, pair.metadata, pair.status, summary.pair, done))
         for thing in snapshot.things:
             if thing.metadata.uid not in gone:
@@ -124,9 +132,9 @@ class Writer:
                     errors, self._status(kind, thing.metadata, thing.status, told[thing.metadata.name], done)
                 )
 
-    async def _finalizers(self, thing: LUN | InitiatorACL, *, hold: bool, done: list[str]) -> None:
+    async def _finalizers(self, thing: Held, *, hold: bool, done: list[str]) -> None:
         metadata = thing.metadata
-        kind = LUNS if isinstance(thing, LUN) else ACLS
+        kind = PAIRS if isinstance(thing, StoragePair) else LUNS if isinstance(thing, LUN) else ACLS
         finalizers = [f for f in metadata.finalizers if f != FINALIZER] + ([FINALIZER] if hold else [])
         patch = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
@@ -134,7 +142,7 @@ class Writer:
         ]
         await self._patch(kind, "finalizer", metadata, metadata.name, patch, done)
 
-    async def _authkeys(self, reference: AuthkeysReference, done: list[str]) -> None:
+    async def _authkeys(self, pair: PairKey, reference: AuthkeysReference, done: list[str]) -> None:
         """Generate the key unless there is one. It is never read, updated or logged here."""
         name = f"{reference.namespace}/{reference.name}"
         if time.monotonic() - self._told.get(name, -_KEY_SECONDS) < _KEY_SECONDS:
@@ -149,6 +157,7 @@ class Writer:
         if await self._create(f"/api/v1/namespaces/{reference.namespace}/secrets", body) is not None:
             self._wrote("Secret", "create", reference.name, done)
         self._tell(name)
+        self._keyed(pair)
 
     async def _node(self, name: str, spec: NodeSpec, seen: Observed | None, done: list[str]) -> None:
         metadata: dict[str, Any] = {"name": name}

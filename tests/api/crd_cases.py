@@ -331,6 +331,22 @@ FIXED: list[tuple[str, list[Change], list[Change], str, str]] = [
     (MOVE, [("spec.notAfter", ...)], [("spec.notAfter", "2026-01-31T22:30:00Z")], "spec", "can't be changed"),
     (SNODE, [("spec.service", "Run")], [("spec.service", "Prepare")], "spec.service", "never goes back to Prepare"),
     (SNODE, [("spec.service", "Run")], [("spec.service", ...)], "spec.service", "never goes back to Prepare"),
+    (
+        SNODE,
+        [("spec.service", "Run")],
+        [("spec.service", "Prepare"), ("spec.pairRef.uid", "another")],
+        "spec.service",
+        "never goes back to Prepare",
+    ),
+    (SNODE, [("spec.service", "Stopped")], [("spec.service", "Run")], "spec.service", "a teardown goes on to its end"),
+    (SNODE, [("spec.service", "Removed")], [("spec.service", "Stopped")], "spec.service", "goes on to its end"),
+    (
+        SNODE,
+        [("spec.service", "Run")],
+        [("spec.service", "Stopped"), ("spec.pairRef.uid", "another")],
+        "spec.service",
+        "must name the very pair that the document was for",
+    ),
 ]
 
 FREE: list[tuple[str, list[Change], list[Change]]] = [
@@ -346,5 +362,10 @@ FREE: list[tuple[str, list[Change], list[Change]]] = [
     (PAIR, [], [("spec.failoverHistoryLimit", 3)]),
     (SNODE, [("spec.switchover", NODE_MOVE)], [("spec.switchover", ...)]),
     (SNODE, [], [("spec.service", "Run")]),
+    (SNODE, [], [("spec.service", "Removed")]),
+    (SNODE, [("spec.service", "Run")], [("spec.service", "Stopped")]),
+    (SNODE, [("spec.service", "Stopped")], [("spec.service", "Removed")]),
+    (SNODE, [("spec.service", "Removed")], [("spec.service", "Prepare"), ("spec.pairRef.uid", "another")]),
+    (PAIR, [], [("spec.deletionPolicy", "Teardown")]),
     (SNODE, [], [("spec.luns", ...), ("spec.targets.0.initiators.0.state", "Absent")]),
 ]

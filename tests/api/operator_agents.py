@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 import msgspec
-from api.operator_world import API, Pair
-from lab.apiclient import ApiError, ApiUnreachable
+from api.operator_world import API, SYSTEM, Pair
+from lab.apiclient import ApiClient, ApiError, ApiUnreachable
 from storagepair_crds.views import (
     BondMemberStatus,
     BondStatus,
@@ -53,6 +53,8 @@ class Agents:
         self.heard: dict[str, Any] = {}  # what both say of Heartbeat, if it is not well
         self.luns: dict[str, int] = {}
         self.initiators: set[str] = set()
+        self.ended: list[tuple[str, str]] = []  # which machine was told what of the pair's end, in its order
+        self._clients: dict[str, ApiClient] = {}
         self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -69,11 +71,27 @@ class Agents:
         while not self._stop.wait(0.1):
             for name in self.pair.nodes:
                 if name not in self.dead | self.silent:
-                    with contextlib.suppress(ApiUnreachable, ApiError):
-                        self._report(name)
+                    with contextlib.suppress(ApiUnreachable):
+                        self._try(name)
+
+    def _try(self, name: str) -> None:
+        try:
+            self._report(name)
+        except ApiError as error:
+            if error.status == 401:  # the account is gone, or another one of its name
+                self._clients.pop(name, None)
+
+    def _client(self, name: str) -> ApiClient:
+        """As the node itself; the operator makes its account."""
+        if name not in self._clients:
+            account = f"storagenode-{name}"
+            path = self.pair.plane.folder / f"{account}.kubeconfig"
+            self.pair.plane.service_account_kubeconfig(SYSTEM, account, path)
+            self._clients[name] = ApiClient(path)
+        return self._clients[name]
 
     def _report(self, name: str) -> None:
-        client = self.pair.client
+        client = self._client(name)
         path = f"{API}/storagenodes/{name}"
         node = client.get(path)
         spec = view(NodeSpec, node["spec"])
@@ -81,7 +99,7 @@ class Agents:
             return
         status = self._status(name, spec, node["metadata"]["generation"])
         if view(NodeStatus, node.get("status", {})) != status:
-            client.request("PUT", f"{path}/status", {**node, "status": document(status)})
+            client.request("PATCH", f"{path}/status", [{"op": "add", "path": "/status", "value": document(status)}])
 
     def _status(self, name: str, spec: NodeSpec, generation: int) -> NodeStatus:
         peer = next(other for other in self.pair.nodes if other != name)
@@ -101,7 +119,11 @@ class Agents:
         )
         delivered = set(spec.delivered_incidents) if self.drops else set()
         self.incidents[name] = [each for each in self.incidents[name] if each.id not in delivered]
-        conditions = self.conditions.get(name, (self.condition("Ready"), self.condition("Targets")))
+        ends = spec.service in ("Stopped", "Removed")
+        kinds = ("Ready", "Teardown") if ends else ("Ready", "Targets")
+        conditions = self.conditions.get(name, tuple(self.condition(kind) for kind in kinds))
+        if ends and (name, spec.service) not in self.ended:
+            self.ended.append((name, spec.service))
         return NodeStatus(
             observed_generation=generation,
             agent_version="test",
@@ -113,7 +135,7 @@ class Agents:
                 HeartbeatStatus(
                     running=running,
                     peer="dead" if lonely else "active",
-                    authkeys=self._keys(spec),
+                    authkeys="Absent" if spec.service == "Removed" else self._keys(spec),
                     links=tuple(HeartbeatLinkStatus(name=link.device, state="up") for link in spec.heartbeat.links),
                 ),
                 **self.heard,
@@ -163,7 +185,8 @@ class Agents:
     def _keys(self, spec: NodeSpec) -> str:
         reference = spec.heartbeat.authkeys_secret_ref
         try:
-            self.pair.client.get(f"/api/v1/namespaces/{reference.namespace}/secrets/{reference.name}")
+            client = self._client(reference.name.removeprefix("storagenode-"))
+            client.get(f"/api/v1/namespaces/{reference.namespace}/secrets/{reference.name}")
         except ApiError:
             return "Absent"
         return "Present"

@@ -19,7 +19,7 @@ import yaml
 from lab.apiclient import ApiClient, ApiError
 from lab.audit import Write
 from lab.controlplane import ControlPlane
-from lab.kubectl import apply_crds, kubectl
+from lab.kubectl import SCHEMAS, apply_crds, kubectl
 from lab.waiting import wait_for
 from storagepair_crds.views import (
     NodeSpec,
@@ -35,10 +35,15 @@ SOON = 90.0  # generous: what is measured here is whether, not how quickly
 _numbers = itertools.count()
 
 
-def prepare(plane: ControlPlane) -> None:
-    """The CRDs, and the operator's account with its rights, as the manifests have them."""
-    apply_crds(plane.admin_kubeconfig)
-    files = [f"--filename={ROOT / 'manifests' / name}" for name in ("namespace.yaml", "operator-rbac.yaml")]
+def prepare(plane: ControlPlane, root: Path = ROOT) -> None:
+    """Policies, CRDs, and the accounts with their rights, as the manifests of a source tree have them."""
+    manifests = root / "manifests"
+    first = [
+        name for name in ("namespace.yaml", "policies") if (manifests / name).exists()
+    ]  # older trees have no policies
+    kubectl(plane.admin_kubeconfig, "apply", *(f"--filename={manifests / name}" for name in first))
+    apply_crds(plane.admin_kubeconfig, root / SCHEMAS.relative_to(ROOT))
+    files = [f"--filename={manifests / name}" for name in ("operator-rbac.yaml", "node-agent-rbac.yaml")]
     kubectl(plane.admin_kubeconfig, "apply", *files)
 
 
@@ -52,8 +57,15 @@ class Operator:
     """The real process, with its own service account's token."""
 
     def __init__(
-        self, plane: ControlPlane, *, server: str | None = None, audit_seconds: float = 2, log_level: str = "debug"
+        self,
+        plane: ControlPlane,
+        *,
+        server: str | None = None,
+        audit_seconds: float = 2,
+        log_level: str = "debug",
+        root: Path = ROOT,
     ) -> None:
+        self._root = root
         self.plane = plane
         self.name = f"operator-{next(_numbers)}"
         self.log = plane.folder / f"{self.name}.log"
@@ -73,7 +85,7 @@ class Operator:
         ]
 
     def start(self, *, ready: bool = True) -> Operator:
-        paths = os.pathsep.join(str(ROOT / part) for part in ("crds", "operator"))
+        paths = os.pathsep.join(str(self._root / part) for part in ("crds", "operator"))
         self.plane.keeper.spawn(self.name, self._argv, log=self.log, env={"PYTHONPATH": paths})
         if ready:
             self.wait_ready()

@@ -1,4 +1,4 @@
-"""The agent's own API client and its loop against a real API server, with the rights that its manifest gives it."""
+"""The agent's own API client and its loop against a real API server, with the rights that the operator gives a node."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from storagepair_node_agent.api import Api, ApiError
 from storagepair_node_agent.cycle import Pass
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.snapshot import HostSnapshot
+from storagepair_node_agent.transport import Transport
+from storagepair_operator import identities
 
 ROOT = Path(__file__).parents[2]
 NODES = "/apis/storagepair.dev/v1alpha1/storagenodes"
@@ -30,12 +32,14 @@ SOON = 30
 
 @pytest.fixture
 def node(control_plane: ControlPlane) -> Iterator[str]:
-    """A StorageNode of the test's own, with the agent's account and rights beside it."""
+    """A StorageNode of the test's own, with the node's identity beside it."""
     apply_crds(control_plane.admin_kubeconfig)
-    files = [f"--filename={ROOT / 'manifests' / name}" for name in ("namespace.yaml", "node-agent-rbac.yaml")]
-    kubectl(control_plane.admin_kubeconfig, "apply", *files)
+    kubectl(control_plane.admin_kubeconfig, "apply", f"--filename={ROOT / 'manifests' / 'namespace.yaml'}")
     document = yaml.safe_load((ROOT / "tests" / "api" / "storagenode.yaml").read_text())
-    control_plane.client().post(NODES, document)
+    made = control_plane.client().post(NODES, document)
+    key = identities.NodeKey("node1", made["metadata"]["uid"])
+    parts = yaml.safe_dump_all([identities.wanted(part, key, SYSTEM) for part in identities.PARTS])
+    kubectl(control_plane.admin_kubeconfig, "apply", "--filename=-", stdin=parts)
     yield str(document["metadata"]["name"])
     try:
         control_plane.client().delete(f"{NODES}/node1")
@@ -46,8 +50,19 @@ def node(control_plane: ControlPlane) -> Iterator[str]:
 @pytest.fixture
 def api(control_plane: ControlPlane, node: str, tmp_path: Path) -> Api:
     path = tmp_path / "kubeconfig"
-    control_plane.service_account_kubeconfig(SYSTEM, "storagepair-node-agent", path)
-    return Api(credentials.from_kubeconfig(path), node)
+    control_plane.service_account_kubeconfig(SYSTEM, f"storagenode-{node}", path)
+    user = credentials.from_kubeconfig(path)
+    api = Api(Transport(user.server, user.tls), user, node)
+    wait_for(lambda: _reads(api), "the role bindings to count", SOON)
+    return api
+
+
+def _reads(api: Api) -> bool:
+    try:
+        return api.get() is not None
+    except ApiError as error:
+        assert error.status == 403, error
+        return False
 
 
 def test_get_watch_and_report(control_plane: ControlPlane, api: Api) -> None:
@@ -79,11 +94,13 @@ def test_a_watch_from_the_past_is_gone_or_served(api: Api) -> None:
 
 
 def test_its_rights(control_plane: ControlPlane, api: Api) -> None:
-    secret = {"metadata": {"name": "authkeys"}, "stringData": {"authkey": "ab" * 32}}
-    control_plane.client().post(f"/api/v1/namespaces/{SYSTEM}/secrets", secret)
-    assert api.authkey(views.AuthkeysReference(namespace=SYSTEM, name="authkeys")) == "ab" * 32
-    with pytest.raises(ApiError, match="403"):
-        api.authkey(views.AuthkeysReference(namespace="default", name="authkeys"))
+    for name in ("storagenode-node1", "storagenode-node2"):
+        secret = {"metadata": {"name": name}, "stringData": {"authkey": "ab" * 32}}
+        control_plane.client().post(f"/api/v1/namespaces/{SYSTEM}/secrets", secret)
+    assert api.authkey(views.AuthkeysReference(namespace=SYSTEM, name="storagenode-node1")) == "ab" * 32
+    for namespace, name in ((SYSTEM, "storagenode-node2"), ("default", "storagenode-node1")):
+        with pytest.raises(ApiError, match="403"):
+            api.authkey(views.AuthkeysReference(namespace=namespace, name=name))
 
 
 def test_the_loop_reports_once_and_survives_the_api_server(

@@ -9,13 +9,17 @@ import pytest
 import yaml
 from lab.apiclient import ApiClient
 from lab.controlplane import ControlPlane
-from lab.kubectl import apply_crds, kubectl
+from lab.keeper import Keeper
+from lab.kubectl import KubectlError, apply_crds, kubectl
+from lab.stack import AUDIT_SECONDS
 from lab.waiting import wait_for
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
+LAB = Path(__file__).parents[1] / "lab" / "manifests"
 SYSTEM = "storagepair-system"
 OPERATOR, AGENT = "storagepair-operator", "storagepair-node-agent"
 OURS, CRDS, EVENTS = "storagepair.dev", "apiextensions.k8s.io", "events.k8s.io"
+RBAC = "rbac.authorization.k8s.io"
 
 READ = "get list watch"
 # of whom, verbs, group, resource (with subresource), namespace ("" for the whole cluster)
@@ -35,11 +39,16 @@ GRANTED = [
     (OPERATOR, "create patch", EVENTS, "events", ""),
     (OPERATOR, READ, "", "namespaces", ""),
     (OPERATOR, READ, CRDS, "customresourcedefinitions", ""),
-    (OPERATOR, "create get", "", "secrets", SYSTEM),
+    (OPERATOR, "create get list update", "", "secrets", SYSTEM),
+    (OPERATOR, "create get list update", "", "serviceaccounts", SYSTEM),
+    (OPERATOR, "create get list update", RBAC, "roles", SYSTEM),
+    (OPERATOR, "create get list update", RBAC, "rolebindings", SYSTEM),
+    (OPERATOR, "create get list update", RBAC, "clusterroles", ""),
+    (OPERATOR, "create get list update", RBAC, "clusterrolebindings", ""),
+    # only to hand it out: policies/storagenodes.yaml keeps the operator from it
+    (OPERATOR, "patch", OURS, "storagenodes/status", ""),
     (OPERATOR, "create get patch update", "coordination.k8s.io", "leases", SYSTEM),
-    (AGENT, READ, OURS, "storagenodes", ""),
-    (AGENT, "patch update", OURS, "storagenodes/status", ""),
-    (AGENT, "get", "", "secrets", SYSTEM),
+    (AGENT, "create", "", "serviceaccounts/token", SYSTEM),
 ]
 REFUSED = [
     # nobody writes to what the user wrote, takes a record back, or ends a host's desired state
@@ -47,24 +56,39 @@ REFUSED = [
     (OPERATOR, "create update delete", OURS, "luns", ""),
     (OPERATOR, "create update delete", OURS, "initiatoracls", ""),
     (OPERATOR, "patch delete deletecollection", OURS, "storagenodes", ""),
-    (OPERATOR, "patch update", OURS, "storagenodes/status", ""),
+    (OPERATOR, "update", OURS, "storagenodes/status", ""),
     (OPERATOR, "patch update deletecollection", OURS, "failovers", ""),
     (OPERATOR, "create patch update delete deletecollection", OURS, "switchovers", ""),
-    (OPERATOR, "list watch update delete", "", "secrets", SYSTEM),
+    (OPERATOR, "watch patch delete", "", "secrets", SYSTEM),
     (OPERATOR, "get create", "", "secrets", "default"),
+    (OPERATOR, "create", "", "serviceaccounts/token", SYSTEM),
+    (OPERATOR, "create", "", "serviceaccounts", "default"),
+    (OPERATOR, "create update", RBAC, "roles", "default"),
+    (OPERATOR, "escalate bind delete", RBAC, "clusterroles", ""),
+    (OPERATOR, "delete", RBAC, "clusterrolebindings", ""),
+    (OPERATOR, "list watch create update delete", "admissionregistration.k8s.io", "validatingadmissionpolicies", ""),
     (OPERATOR, "create", "coordination.k8s.io", "leases", "kube-system"),
     (OPERATOR, "create", "", "pods", SYSTEM),
     (OPERATOR, "update delete", CRDS, "customresourcedefinitions", ""),
-    (AGENT, "create patch update delete", OURS, "storagenodes", ""),
+    (AGENT, f"{READ} create patch update delete", OURS, "storagenodes", ""),
+    (AGENT, "patch update", OURS, "storagenodes/status", ""),
+    (AGENT, "create", "", "serviceaccounts/token", "default"),
+    (AGENT, f"{READ} create", "", "serviceaccounts", SYSTEM),
     (AGENT, READ, OURS, "storagepairs", ""),
     (AGENT, "create", OURS, "failovers", ""),
     (AGENT, f"{READ} create", OURS, "switchovers", ""),
     (AGENT, "patch update", OURS, "switchovers/status", ""),
-    (AGENT, "list watch create update", "", "secrets", SYSTEM),
+    (AGENT, f"{READ} create update", "", "secrets", SYSTEM),
     (AGENT, "get", "", "secrets", "default"),
     (AGENT, READ, "", "nodes", ""),
     (AGENT, "create", EVENTS, "events", ""),
 ]
+
+
+@pytest.fixture(scope="module")
+def control_plane(keeper: Keeper) -> ControlPlane:
+    """Of its own: the base's admission policies are for the whole cluster."""
+    return ControlPlane.start(keeper, keeper.run_dir / "manifests", controllers=False)
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +178,68 @@ def test_the_sample_applies(control_plane: ControlPlane, api: ApiClient, namespa
     arguments = ("apply", f"--filename={MANIFESTS / 'samples'}", f"--namespace={namespace}", "--output=name")
     made = kubectl(control_plane.admin_kubeconfig, *arguments).split()
     assert [name.partition(".")[0] for name in made] == ["storagepair", "lun", "initiatoracl"]
+
+
+def rendered(control_plane: ControlPlane, folder: Path) -> list[dict[str, Any]]:
+    """What kustomize makes of a folder."""
+    return list(yaml.safe_load_all(kubectl(control_plane.admin_kubeconfig, "kustomize", str(folder))))
+
+
+def differences(one: Any, other: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Where two documents differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted({*one, *other})
+        return {k: v for key in keys for k, v in differences(one.get(key), other.get(key), f"{path}.{key}").items()}
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return {k: v for n, (a, b) in pairs for k, v in differences(a, b, f"{path}[{n}]").items()}
+    return {} if one == other else {path: (one, other)}
+
+
+def test_each_object_passes_a_server_side_dry_run(control_plane: ControlPlane, api: ApiClient) -> None:
+    arguments = ("--server-side", "--force-conflicts", "--dry-run=server", "--output=name", "--filename=-")
+    for document in rendered(control_plane, MANIFESTS):
+        made = kubectl(control_plane.admin_kubeconfig, "apply", *arguments, stdin=yaml.safe_dump(document))
+        assert made.strip().endswith(f"/{document['metadata']['name']}")
+
+
+def test_the_lab_changes_only_images_and_the_audits_interval(control_plane: ControlPlane) -> None:
+    base, lab = (rendered(control_plane, folder) for folder in (MANIFESTS, LAB / "cluster"))
+    changed = {
+        f"{one['kind']}{path}": values
+        for one, other in zip(base, lab, strict=True)
+        for path, values in differences(one, other).items()
+    }
+    container = ".spec.template.spec.containers[0]"
+    assert changed == {
+        f"DaemonSet{container}.image": ("storagepair.dev/node-agent:0.1.0", "storagepair.dev/node-agent:dev"),
+        f"Deployment{container}.image": ("storagepair.dev/operator:0.1.0", "storagepair.dev/operator:dev"),
+        f"Deployment{container}.args": (["run"], ["run", f"--audit-seconds={AUDIT_SECONDS}"]),
+    }
+    beside = rendered(control_plane, LAB / "beside")
+    more = [differences(one, other) for one, other in zip(lab, beside, strict=True)]
+    assert [each for each in more if each] == [{".spec.replicas": (1, 0)}]
+
+
+def test_the_operator_may_run_where_pods_are_restricted(control_plane: ControlPlane, api: ApiClient) -> None:
+    deployment = api.get(f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/{OPERATOR}")["spec"]
+    pod = deployment["template"]["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    probes = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+    assert probes == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+    # the API server judges by the strictest of the Pod Security Standards, and refuses the same pod as root
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
+    create = ("create", "--filename=-", "--output=name")
+    kubectl(control_plane.admin_kubeconfig, *create, stdin=yaml.safe_dump(namespace))
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": OPERATOR, "namespace": "restricted"}}
+    kubectl(control_plane.admin_kubeconfig, *create, stdin=yaml.safe_dump(account))
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator", "namespace": "restricted"}}
+    dry = (*create, "--dry-run=server")
+    made = kubectl(control_plane.admin_kubeconfig, *dry, stdin=yaml.safe_dump({**document, "spec": pod}))
+    assert made.strip() == "pod/operator"
+    root = {**pod, "securityContext": {**pod["securityContext"], "runAsNonRoot": False}}
+    with pytest.raises(KubectlError, match="runAsNonRoot"):
+        kubectl(control_plane.admin_kubeconfig, *dry, stdin=yaml.safe_dump({**document, "spec": root}))

@@ -99,7 +99,10 @@ def test_the_key_is_made_once_and_kept_out_of_sight(pair: Pair, operator: Operat
     assert len(key) == 64
     assert int(key, 16)
     assert key not in operator.log.read_text()
-    assert pair.spec().heartbeat.authkeys_secret_ref.name == secret["metadata"]["name"]
+    for node, spec in zip(pair.nodes, pair.specs(), strict=True):
+        assert spec.heartbeat.authkeys_secret_ref.name == f"storagenode-{node}"
+        copy = pair.client.get(f"/api/v1/namespaces/{SYSTEM}/secrets/storagenode-{node}")
+        assert copy["data"] == secret["data"]
 
 
 def test_applying_again_and_restarting_writes_nothing(pair: Pair, operator: Operator, plane: ControlPlane) -> None:

@@ -83,11 +83,29 @@ class _Machines(Agents):
         return document(self._status(node["metadata"]["name"], spec, node["metadata"]["generation"]))
 
 
-class Fleet:
-    """All machines of all pairs."""
+class NodeTokens:
+    """The tokens of the nodes' own accounts: nobody else may write a StorageNode's status."""
 
-    def __init__(self, client: Client, seen: View, pairs: list[BenchPair]) -> None:
+    def __init__(self, admin: Client) -> None:
+        self._admin = admin
+        self._known: dict[str, str] = {}
+
+    def of(self, node: str) -> str:
+        """The node's token; raises `Refused` (404) before the operator has made its account."""
+        if node not in self._known:
+            path = f"/api/v1/namespaces/storagepair-system/serviceaccounts/storagenode-{node}/token"
+            spec = {"expirationSeconds": 86400}
+            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+            self._known[node] = self._admin.request("POST", path, body)["status"]["token"]
+        return self._known[node]
+
+
+class Fleet:
+    """All machines of all pairs. `client` brings no credentials of its own."""
+
+    def __init__(self, client: Client, tokens: NodeTokens, seen: View, pairs: list[BenchPair]) -> None:
         self._client = client
+        self._tokens = tokens
         self._view = seen
         self._machines = {pair.name: _Machines(pair) for pair in pairs}
         self._of_node = {name: self._machines[pair.name] for pair in pairs for name in pair.nodes}
@@ -98,12 +116,18 @@ class Fleet:
     def _changed(self, plural: str, item: Json) -> None:
         if plural == "storagenodes" and item["metadata"]["name"] in self._of_node:
             self._pool.submit(self._report, item["metadata"]["name"])
+        # the account comes last: it has its rights then
+        if plural == "serviceaccounts":
+            self._submit(item["metadata"]["name"])
         if plural == "secrets":
-            machines = self._machines.get(item["metadata"]["name"].removesuffix(".heartbeat").partition(".")[2])
-            if machines is not None and not machines.keyed:
-                machines.keyed = True
-                for name in machines.pair.nodes:
-                    self._pool.submit(self._report, name)
+            self._submit(item["metadata"]["name"], keyed=True)
+
+    def _submit(self, account: str, *, keyed: bool = False) -> None:
+        node = account.removeprefix("storagenode-")
+        if node in self._of_node:
+            machines = self._of_node[node]
+            machines.keyed |= keyed
+            self._pool.submit(self._report, node)
 
     def _report(self, name: str) -> None:
         machines = self._of_node[name]
@@ -113,6 +137,6 @@ class Fleet:
                 return
             new, old = machines.status(node), self._told.get(name, {})
             patch = {key: new.get(key) for key in {**old, **new} if new.get(key) != old.get(key)}
-            if patch:
-                self._client.merge(f"{API}/storagenodes/{name}/status", {"status": patch})
+            if patch and self._view.get("serviceaccounts", f"storagenode-{name}"):
+                self._client.merge(f"{API}/storagenodes/{name}/status", {"status": patch}, self._tokens.of(name))
                 self._told[name] = new

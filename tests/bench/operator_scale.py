@@ -32,7 +32,7 @@ from lab.waiting import wait_for
 
 from bench import operator_report
 from bench.operator_client import Client
-from bench.operator_fleet import NAMESPACE, BenchPair, Fleet
+from bench.operator_fleet import NAMESPACE, BenchPair, Fleet, NodeTokens
 from bench.operator_process import Process
 from bench.operator_report import Size
 from bench.operator_view import API, View, ready
@@ -63,6 +63,7 @@ class World:
         self.luns = luns
         self.client = Client(plane.admin_kubeconfig)
         self.view = View(Client(plane.admin_kubeconfig))
+        self.machines, self.tokens = Client(plane.admin_kubeconfig, certificate=False), NodeTokens(self.client)
         self.operator = Operator(plane, audit_seconds=60, log_level="info")
         self._own = {
             pair.name: {
@@ -88,8 +89,10 @@ class World:
                 each.result()
         for plural in ("storagepairs", "luns"):
             self.view.follow(plural, path(plural))
-        self.view.follow("secrets", "/api/v1/namespaces/storagepair-system/secrets")
-        Fleet(self.client, self.view, self.pairs)
+        self.view.objects["storagenodes"] = {}
+        Fleet(self.machines, self.tokens, self.view, self.pairs)
+        for plural in ("secrets", "serviceaccounts"):
+            self.view.follow(plural, f"/api/v1/namespaces/storagepair-system/{plural}")
         self.view.follow("storagenodes", f"{API}/storagenodes")
 
     def all_ready(self) -> bool:
@@ -227,7 +230,8 @@ class _Changes:
             for connection, phrase in (("WFConnection", "Disconnected"), ("Connected", "UpToDate")):
                 began = time.monotonic()
                 target = f"{API}/storagenodes/{pair.nodes[0]}/status"
-                world.client.merge(target, {"status": {"replication": {"connection": connection}}})
+                token = world.tokens.of(pair.nodes[0])
+                world.machines.merge(target, {"status": {"replication": {"connection": connection}}}, token)
                 seen = world.view.wait(partial(self._replication_is, pair, phrase), phrase, LONG)
                 self.to_pair.append(seen - began)
                 self.settled.append(world.quiet(pair, seen) - began)

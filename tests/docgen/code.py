@@ -11,6 +11,7 @@ from pathlib import Path
 import storagepair_node_agent
 import storagepair_operator
 from storagepair_node_agent.cycle import SUBSYSTEMS
+from storagepair_node_agent.subsystems import teardown
 from storagepair_operator import reasons
 
 _OPERATOR = Path(storagepair_operator.__file__).parent
@@ -134,6 +135,7 @@ _AGENT_CALLS = {"Verdict": 1, "_waiting": 0, "Miss": 0}
 def agent_uses() -> set[Use]:
     """Every reason that the agent's code writes, by the condition of the subsystem that writes it."""
     modules = {subsystem.plan.__module__.rpartition(".")[2]: subsystem.condition for subsystem in SUBSYSTEMS}
+    modules["teardown"] = teardown.CONDITION  # in the others' place while a document ends the pair
     uses = set()
     for path in sorted(_AGENT.rglob("*.py")):
         written = list(_agent_reasons(ast.parse(path.read_text())))

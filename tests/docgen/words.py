@@ -50,6 +50,7 @@ KINDS = {
         "Filesystem": "The file system on the mirrored device.",
         "Heartbeat": "Heartbeat, its configuration, the guardian, and the guarded port.",
         "Targets": "tgtd, targets, LUNs and ACLs.",
+        "Teardown": "How far the end of the pair is on this host; while there is one, in place of the others.",
     },
 }
 """Every condition type of every kind, and what it is about."""
@@ -138,6 +139,9 @@ def event_uses() -> dict[str, set[tuple[str, str, str]]]:
             ("StoragePair", "Warning", str(operator.FAILOVER)),
         },
         "A Switchover went on": moves,
+        "A pair that was held for its hosts ended": {
+            ("StoragePair", "Normal", str(reason)) for reason in (operator.TORN_DOWN, operator.FORGOTTEN)
+        },
         "A condition turned": turned,
         "A host complains": complaints,
     }
@@ -150,11 +154,12 @@ def _told(use: Use) -> bool:
         return False
     if use.condition == "Serving":
         return use.reason not in SILENT
-    return use.condition == "Ready" and use.reason in (operator.READY, operator.DEGRADED)
+    return use.condition == "Ready" and use.reason in (operator.READY, operator.DEGRADED, operator.TEARING_DOWN)
 
 
 _ABOUT = {
     "The service moved": "With the times, the cause, and the pause that initiators felt where the hosts saw it.",
+    "A pair that was held for its hosts ended": "A deletion with the policy Teardown is over, or was let go of.",
     "A Switchover went on": "On the Switchover and on its pair.",
     "A condition turned": "The note is the condition's message.",
     "A host complains": "A condition of a StorageNode became False; the note begins with the node and the condition.",

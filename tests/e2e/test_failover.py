@@ -137,6 +137,7 @@ def test_a_switchover_moves_the_service_once_and_tells_the_pause_that_initiators
     assert drill.serves(back.active)
 
 
+@pytest.mark.drill
 def test_a_switchover_is_refused_when_the_standby_could_not_serve(scene: Scene) -> None:
     for nic in ("eth2", "eth3"):  # the replication network
         scene.standby.unplug(nic)
@@ -152,14 +153,17 @@ def test_a_switchover_is_refused_when_the_standby_could_not_serve(scene: Scene) 
 # --- unplanned ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.drill
 def test_a_killed_heartbeat_hands_the_service_over_at_once(scene: Scene) -> None:
     scene.moves(lambda: scene.active.ssh("kill -KILL $(cat /run/heartbeat.pid)"), "HeartbeatStopped")
 
 
+@pytest.mark.drill
 def test_a_restart_of_heartbeat_on_the_active_node_moves_the_service_and_names_the_cause(scene: Scene) -> None:
     scene.moves(lambda: scene.active.ssh(["systemctl", "restart", "heartbeat"], timeout=180), "HeartbeatStopped")
 
 
+@pytest.mark.drill
 def test_the_loss_of_the_service_network_moves_the_service_to_the_node_that_has_it(scene: Scene) -> None:
     def both_cables() -> None:
         for nic in ("eth0", "eth1"):
@@ -168,11 +172,13 @@ def test_the_loss_of_the_service_network_moves_the_service_to_the_node_that_has_
     scene.moves(both_cables, "ServiceNetworkLost")
 
 
+@pytest.mark.drill
 def test_a_service_that_a_person_stopped_by_hand_is_served_by_the_other_node(scene: Scene) -> None:
     stop = ["/etc/ha.d/resource.d/storagepair", "stop"]
     scene.moves(lambda: scene.active.ssh(stop), "OperatorError")
 
 
+@pytest.mark.drill
 def test_a_tgtd_that_can_not_run_any_more_moves_the_service(scene: Scene) -> None:
     def broken() -> None:
         scene.active.ssh(["mv", "/usr/sbin/tgtd", "/usr/sbin/tgtd.away"])
@@ -181,6 +187,7 @@ def test_a_tgtd_that_can_not_run_any_more_moves_the_service(scene: Scene) -> Non
     scene.moves(broken, "ResourceFailed")
 
 
+@pytest.mark.drill
 def test_a_full_file_system_stops_neither_writes_nor_a_switchover(scene: Scene) -> None:
     # everything that can be had, to the last block
     for size in ("64k", "1k"):
@@ -205,6 +212,7 @@ def test_a_killed_tgtd_gets_its_targets_back_without_agent_and_without_failover(
     absence.let_agents_go_on(scene.stack)
 
 
+@pytest.mark.drill
 def test_a_dead_disk_of_the_active_node_leaves_the_service_running_on_the_peers_copy(scene: Scene) -> None:
     gone = "readlink -f /sys/block/vdb/device/.."
     scene.stays(
@@ -215,6 +223,7 @@ def test_a_dead_disk_of_the_active_node_leaves_the_service_running_on_the_peers_
     assert "DRBD" in scene.condition_of(scene.active, "Replication")["message"]
 
 
+@pytest.mark.drill
 def test_a_bond_hides_the_loss_of_a_cable_and_of_a_switch(scene: Scene) -> None:
     def whole() -> bool:
         return bool(scene.condition_of(scene.active, "Network").get("status") == "True")
@@ -242,6 +251,7 @@ def _hidden_by_the_bond(scene: Scene, fault: Callable[[], object], loss: str) ->
     assert wait_for(told, "an event of the link", 60, interval=1)
 
 
+@pytest.mark.drill
 def test_a_lun_whose_file_is_gone_does_not_take_the_others_with_it(scene: Scene) -> None:
     second = {
         "apiVersion": "storagepair.dev/v1alpha1",

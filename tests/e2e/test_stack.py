@@ -55,6 +55,24 @@ def test_a_kubelet_may_not_touch_the_other_node(bare: Stack, tmp_path: Path) -> 
             kubectl(mine, *arguments)
 
 
+def test_a_pods_real_token_is_good_for_its_own_node_only(bare: Stack, tmp_path: Path) -> None:
+    """As the kubelet has put it into the pod."""
+    pod = bare.agent_pod("node1")
+    assert pod is not None
+    inside = ["exec", "-n", NAMESPACE, pod["metadata"]["name"], "--"]
+    token = bare.kubectl(*inside, "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token").strip()
+    path = tmp_path / "pod.kubeconfig"
+    bare.plane.pki.write_kubeconfig(path, "pod", bare.plane.url, {"token": token}, NAMESPACE)
+    for node in ("node1", "node2"):
+        bare.kubectl("create", "serviceaccount", f"storagenode-{node}", "-n", NAMESPACE)
+    assert kubectl(path, "create", "token", "storagenode-node1", "-n", NAMESPACE).strip()
+    with pytest.raises(KubectlError, match="its pod runs on, which is node1"):
+        kubectl(path, "create", "token", "storagenode-node2", "-n", NAMESPACE)
+    with pytest.raises(KubectlError, match="orbidden"):
+        kubectl(path, "get", "secrets", "-n", NAMESPACE)
+
+
+@pytest.mark.drill
 def test_operator_and_agent_can_be_restarted(bare: Stack) -> None:
     before = identity(bare, "node1")
     bare.restart_agent("node1")
@@ -63,6 +81,7 @@ def test_operator_and_agent_can_be_restarted(bare: Stack) -> None:
     assert "storagepair_operator_writes_total" in bare.operator_metrics()
 
 
+@pytest.mark.drill
 def test_frozen_kubelets_leave_the_pods_running(bare: Stack) -> None:
     before = [identity(bare, node.name) for node in bare.lab.nodes]
     bare.freeze_kubelets()
@@ -87,6 +106,7 @@ def test_after_a_power_cut_the_agents_pod_comes_back_by_itself(bare: Stack) -> N
     assert identity(bare, "node2")[0] == uid, "the same pod, with a new container"
 
 
+@pytest.mark.drill
 def test_a_restored_pod_goes_on_as_if_nothing_had_happened(bare: Stack) -> None:
     before = [identity(bare, node.name) for node in bare.lab.nodes]
     bare.snapshot("here")

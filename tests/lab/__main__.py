@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lab import cache, image, registry, state
-from lab.agentimage import AgentImageError
 from lab.binaries import BinariesError
 from lab.controlplane import ControlPlaneError
 from lab.debian import SUITES, DebianError
+from lab.images import ImageError
 from lab.keeper import KeeperError
 from lab.kubectl import KubectlError
 from lab.kubelayer import KubeLayerError
@@ -33,7 +33,7 @@ class _Add(Protocol):
 
 
 _EXPECTED = (
-    *(AgentImageError, BinariesError, CommandFailed, ControlPlaneError, DebianError, KeeperError, KubectlError),
+    *(BinariesError, CommandFailed, ControlPlaneError, DebianError, ImageError, KeeperError, KubectlError),
     *(KubeLayerError, LabError, QmpError, SshError, StackError, SwitchError),
 )
 

@@ -64,7 +64,7 @@ class ApiClient:
         body = None
         if document is not None:
             body = json.dumps(document).encode()
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = _content_type(method, document)
         assert self._address.hostname is not None
         connection = http.client.HTTPSConnection(
             self._address.hostname, self._address.port, context=self._context, timeout=timeout
@@ -89,6 +89,12 @@ class ApiClient:
             file.write(base64.b64decode(certificate) + b"\n" + base64.b64decode(key))
             file.flush()
             self._context.load_cert_chain(file.name)
+
+
+def _content_type(method: str, document: object) -> str:
+    if method != "PATCH":
+        return "application/json"
+    return "application/json-patch+json" if isinstance(document, list) else "application/merge-patch+json"
 
 
 def _decode(content: bytes, content_type: str) -> Any:

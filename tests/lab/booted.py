@@ -53,8 +53,11 @@ class Template:
                 os.link(guest.spec.data_disk, self.folder / self.data(guest.name))
 
 
-def template(image: GuestImage, settings: LabState, boot: Callable[[Template], None]) -> Template:
-    """The saved machines for `image`; if there are none yet, `boot` brings a lab up and saves it."""
+def template(image: GuestImage, settings: LabState, boot: Callable[[Template], None], *, kind: str = "") -> Template:
+    """The saved machines for `image`; if there are none yet, `boot` brings a lab up and saves it.
+
+    The cache keeps those of each `kind` of image apart.
+    """
     kvm = settings.accelerator == "kvm"
     version = subprocess.run([machine.QEMU, "--version"], capture_output=True, text=True, check=True, timeout=30)
     inputs: dict[str, cache.KeyInput] = {
@@ -67,8 +70,12 @@ def template(image: GuestImage, settings: LabState, boot: Callable[[Template], N
         # and the clock that it was made with, to a thousandth of 1 GHz
         "tsc": str(round(settings.tsc_khz / 1000)),
     }
-    kind = "kube-" if "kube" in image.disk.parent.parent.name else ""
-    return Template(cache.artifact(f"booted-{kind}{image.suite}", inputs, lambda folder: boot(Template(folder))))
+    kind = kind or ("kube" if "kube" in image.disk.parent.parent.name else "")
+    return Template(
+        cache.artifact(
+            "-".join(filter(None, ("booted", kind, image.suite))), inputs, lambda folder: boot(Template(folder))
+        )
+    )
 
 
 def link_files(image: GuestImage, saved: Template | None, folder: Path) -> None:

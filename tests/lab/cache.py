@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT_VARIABLE = "STORAGEPAIR_CACHE"
-KEPT_VERSIONS = 6
+KEPT_VERSIONS = 2
 HEARTBEAT_SECONDS = 30.0
 
 # a file's path stands for its content; everything else is taken as it is

@@ -21,15 +21,18 @@ _ETCD_URL = "unix://etcd.sock"
 _ETCD_PEER_URL = "unix://etcd-peer.sock"
 SERVICE_RANGE = "10.0.0.0/24"
 
-# what makes a DaemonSet's pod run with a service account's token on a real node, what forgets deleted objects
-# and what completes aggregated roles and the status of admission policies. All the others only cost memory.
+# what makes a DaemonSet's and a Deployment's pods run with a service account's token on a real node, what forgets
+# deleted objects and what completes aggregated roles and the status of admission policies. All the others only cost
+# memory.
 CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "daemonset-controller",
+    "deployment-controller",
     "garbage-collector-controller",
     "namespace-controller",
     "node-lifecycle-controller",
     "pod-garbage-collector-controller",
+    "replicaset-controller",
     "root-ca-certificate-publisher-controller",
     "serviceaccount-controller",
     "serviceaccount-token-controller",
@@ -49,6 +52,9 @@ rules:
 - {level: None, verbs: [get, list, watch]}
 - level: None
   resources: [{group: authentication.k8s.io}, {group: authorization.k8s.io}]
+# a token is handed out, and nothing is stored
+- level: None
+  resources: [{group: "", resources: [serviceaccounts/token]}]
 - {level: Metadata}
 """
 
@@ -100,8 +106,11 @@ def api_server(program: Path, pki: Pki, port: int, audit_policy: Path, audit_log
     ]
 
 
-def controller_manager(program: Path, pki: Pki, kubeconfig: Path) -> list[str]:
-    """The controllers that the lab needs, without a port and without an election: there is only one."""
+def controller_manager(program: Path, pki: Pki, kubeconfig: Path, node_grace: str) -> list[str]:
+    """The controllers that the lab needs, without a port and without an election: there is only one.
+
+    A node whose kubelet is silent for `node_grace` counts as lost.
+    """
     return [
         str(program),
         f"--kubeconfig={kubeconfig}",
@@ -111,7 +120,7 @@ def controller_manager(program: Path, pki: Pki, kubeconfig: Path) -> list[str]:
         f"--service-account-private-key-file={pki.key('service-accounts')}",
         f"--root-ca-file={pki.ca}",
         f"--controllers={','.join(CONTROLLERS)}",
-        f"--node-monitor-grace-period={NODE_GRACE}",
+        f"--node-monitor-grace-period={node_grace}",
     ]
 
 

@@ -100,23 +100,38 @@ def machine_options() -> dict[str, str]:
 
 
 def mmdebstrap_command(
-    suite: str, mirror: str, target: Path, packages: Iterable[str], options: Mapping[str, str]
+    suite: str,
+    mirror: str,
+    target: Path,
+    packages: Iterable[str],
+    options: Mapping[str, str],
+    *,
+    variant: str = "minbase",
+    kept_paths: Iterable[str] = (),
 ) -> list[str]:
-    """The command that makes the root file system `target` (a tar archive)."""
+    """The command that makes the root file system `target` (a tar archive).
+
+    `variant` is mmdebstrap's, `kept_paths` are files in the documentation that stay.
+    """
     apt = {"APT::Install-Recommends": "false", **options}
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}"]
+    command = ["mmdebstrap", f"--variant={variant}", f"--include={','.join(packages)}"]
     command += [f'--aptopt={name} "{value}"' for name, value in sorted(apt.items())]
     command += [f"--dpkgopt=path-exclude={path}" for path in _EXCLUDED_PATHS]
+    command += [f"--dpkgopt=path-include={path}" for path in kept_paths]
     return [*command, suite, str(target), mirror]
 
 
 def build_rootfs(suite: str, target: Path, log: Path, packages: Iterable[str] = PACKAGES) -> None:
-    """Make the root file system of `suite` as `target`: a tar archive if it is called so, else a folder."""
+    """Make the root file system of the lab's machines as `target`: a tar archive if it is called so, else a folder."""
     if suite not in SUITES:
         raise DebianError(f"unknown suite {suite!r}: choose from {', '.join(SUITES)}")
-    command = mmdebstrap_command(suite, machine_mirror(), target, packages, machine_options())
+    run_mmdebstrap(mmdebstrap_command(suite, machine_mirror(), target, packages, machine_options()), log)
+
+
+def run_mmdebstrap(command: list[str], log: Path, *, epoch: int = 0) -> None:
+    """Run such a command. With `epoch` (seconds) nothing in it is newer, and what would be random is not."""
     # the kernel package would build an initramfs, slowly, that nobody boots
-    environment = os.environ | {"INITRD": "No"}
+    environment = os.environ | {"INITRD": "No"} | ({"SOURCE_DATE_EPOCH": str(epoch)} if epoch else {})
     with log.open("wb") as stream:
         done = subprocess.run(
             command, env=environment, stdout=stream, stderr=stream, check=False, timeout=TIMEOUT_SECONDS

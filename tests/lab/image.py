@@ -3,6 +3,7 @@
 Two layers, each kept in the cache: the bare image (`guest_image(suite)`), and on the same root file system one
 with a kubelet and containerd (`guest_image(suite, kube)`). A storage node starts bare: no addresses on its
 service and replication NICs, no bonds, no DRBD configuration. Making a storage host of it is the product's work.
+An image with more packages (`guest_image(suite, more=...)`) is a third one, built only for those who ask for it.
 """
 
 from __future__ import annotations
@@ -37,14 +38,33 @@ class GuestImage:
     ssh_key: Path
 
 
-def guest_image(suite: str = DEFAULT_SUITE, kube: KubeLayer | None = None) -> GuestImage:
-    """The image for `suite`, built first if it isn't in the cache; with the programs of `kube` if given."""
+@dataclass(frozen=True)
+class MorePackages:
+    """Debian packages beside the lab's own, and those units of theirs that must not start at boot.
+
+    `name` is that of the image: the cache keeps it apart from the lab's.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    idle_units: tuple[str, ...] = ()
+
+
+def guest_image(
+    suite: str = DEFAULT_SUITE, kube: KubeLayer | None = None, *, more: MorePackages | None = None
+) -> GuestImage:
+    """The image for `suite`, built first if it isn't in the cache; with the programs of `kube` if given, or `more`."""
     if suite not in debian.SUITES:
         raise debian.DebianError(f"unknown suite {suite!r}: choose from {', '.join(debian.SUITES)}")
-    rootfs = _rootfs(suite)
+    rootfs = _rootfs(suite, more)
     ssh = _ssh_keys()
     inputs: dict[str, cache.KeyInput] = {"rootfs": rootfs.parent.name, "ssh": ssh.name, **_source_inputs()}
-    with_kernel = cache.artifact(f"guest-{suite}", inputs, lambda folder: _build(folder, suite, rootfs, ssh, None))
+    idle = more.idle_units if more else ()
+    if more:
+        inputs["idle"] = " ".join(idle)
+    with_kernel = cache.artifact(
+        _named("guest", suite, more), inputs, lambda folder: _build(folder, suite, rootfs, ssh, None, idle)
+    )
     disk = with_kernel
     if kube is not None:
         disk = cache.artifact(
@@ -69,17 +89,24 @@ def _source_inputs() -> dict[str, cache.KeyInput]:
     return {"guest": digest.hexdigest(), "image.py": Path(__file__), "kernel.py": Path(kernel.__file__)}
 
 
-def _rootfs(suite: str) -> Path:
+def _named(kind: str, suite: str, more: MorePackages | None) -> str:
+    return f"{kind}-{more.name}-{suite}" if more else f"{kind}-{suite}"
+
+
+def _rootfs(suite: str, more: MorePackages | None) -> Path:
+    packages = (*debian.PACKAGES, *(more.packages if more else ()))
+
     def build(folder: Path) -> None:
-        with cache.step(f"fetching and unpacking Debian {suite}'s packages for the lab's machines (once)"):
-            debian.build_rootfs(suite, folder / "rootfs.tar", folder / "mmdebstrap.log")
+        what = f"{more.name}'s packages" if more else "packages"
+        with cache.step(f"fetching and unpacking Debian {suite}'s {what} for the lab's machines (once)"):
+            debian.build_rootfs(suite, folder / "rootfs.tar", folder / "mmdebstrap.log", packages)
 
     inputs: dict[str, cache.KeyInput] = {
         "suite": suite,
         # the package list and the options, without what is this machine's own
-        "command": repr(debian.mmdebstrap_command(suite, "", Path(), debian.PACKAGES, {})),
+        "command": repr(debian.mmdebstrap_command(suite, "", Path(), packages, {})),
     }
-    return cache.artifact(f"rootfs-{suite}", inputs, build) / "rootfs.tar"
+    return cache.artifact(_named("rootfs", suite, more), inputs, build) / "rootfs.tar"
 
 
 def _ssh_keys() -> Path:
@@ -93,13 +120,16 @@ def _ssh_keys() -> Path:
     return cache.artifact("lab-ssh", {"version": "1"}, build)
 
 
-def _build(folder: Path, suite: str, rootfs: Path, ssh: Path, kube: KubeLayer | None) -> None:
+def _build(folder: Path, suite: str, rootfs: Path, ssh: Path, kube: KubeLayer | None, idle: Iterable[str] = ()) -> None:
     layer = "machines with a kubelet" if kube else "machines"
     with cache.step(f"making the disk image of the lab's {layer} (Debian {suite})"):
         root = folder / "root"
         root.mkdir()
         _run(["tar", "-C", str(root), "-xf", str(rootfs)])
         modules = _furnish(root, ssh)
+        for wanted in (root / "etc/systemd/system").glob("*.wants/*"):
+            if wanted.name in idle:
+                wanted.unlink()
         if kube is None:
             _extract_kernel(root, modules, folder)
         else:

@@ -1,7 +1,7 @@
 """The layer that makes a storage node a Kubernetes node: kubelet, containerd 2 and images already unpacked.
 
 Importing an image takes an emulated machine more than a minute, so a private containerd does it here, into the
-folder that becomes the machine's /var/lib/containerd. What belongs to one lab - credentials, the node agent's code -
+folder that becomes the machine's /var/lib/containerd. What belongs to one lab - credentials, our own code -
 is put into the running machine (lab.kubenode): the layer stays the same for all labs.
 """
 
@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import agentimage, cache, kernel
+from lab import cache, images, kernel
 from lab.binaries import binaries
 from lab.keeper import Keeper
 from lab.ociarchive import Image, Layer
@@ -78,7 +78,7 @@ class KubeLayer:
 def kube_layer() -> KubeLayer:
     """The layer as the lab uses it; what it is made of is built first if it isn't in the cache."""
     programs = binaries(*PROGRAMS)
-    return KubeLayer(tuple(programs.items()), (_pause_image(), agentimage.base_image()))
+    return KubeLayer(tuple(programs.items()), (_pause_image(), *map(images.base_image, images.SOURCES)))
 
 
 def preload(store: Path, images: tuple[Image, ...], programs: dict[str, Path]) -> None:

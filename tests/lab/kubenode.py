@@ -19,14 +19,28 @@ from lab.pki import SERVICE_ADDRESS
 FOLDER = "/etc/kubernetes"
 UNITS = ("kubelet.service", "containerd.service")
 
+# for pods in the node's network, and for those with one of their own (kube/root/etc/cni/net.d)
 _SERVICE_RULES = """\
 table ip lab-kube-service {{
 	chain output {{
 		type nat hook output priority -100
 		ip daddr {service} tcp dport 443 dnat to {host}:{port}
 	}}
+	chain prerouting {{
+		type nat hook prerouting priority -100
+		ip saddr {pods} ip daddr {service} tcp dport 443 dnat to {host}:{port}
+	}}
+	chain postrouting {{
+		type nat hook postrouting priority 100
+		ip saddr {pods} ip daddr {host} masquerade
+	}}
 }}
 """
+_PODS = "10.88.0.0/24"
+# each pod has a network namespace of its own, where its connections are
+_IN_EACH_NETWORK = (
+    "for pid in $(lsns --noheadings --type net --output PID); do nsenter --target $pid --net {command}; done"
+)
 _IMPORT_SECONDS = 300.0
 
 
@@ -39,11 +53,15 @@ def join(guest: Guest, plane: ControlPlane) -> None:
         "serving.crt": plane.pki.certificate(f"{guest.name}-serving").read_bytes(),
         "serving.key": plane.pki.key(f"{guest.name}-serving").read_bytes(),
         "node.env": f"NODE_IP={address}\n".encode(),
-        "service.nft": _SERVICE_RULES.format(service=SERVICE_ADDRESS, host=HOST_FROM_GUEST, port=plane.port).encode(),
+        "service.nft": _service_rules(plane.port).encode(),
     }
     # sync: what is only in the guest's memory does not survive a power cut
     line = f"tar -C {FOLDER} -xf - && sync && systemctl start kubelet.service"
     guest.ssh(line, stdin=_archive(files))
+
+
+def _service_rules(port: int) -> str:
+    return _SERVICE_RULES.format(service=SERVICE_ADDRESS, host=HOST_FROM_GUEST, port=port, pods=_PODS)
 
 
 def load_image(guest: Guest, archive: bytes) -> None:
@@ -75,7 +93,8 @@ def drop_connections(guest: Guest) -> None:
 
     Nobody would tell their owners, and the agent's watch would be silent for a minute and a half.
     """
-    guest.ssh(["ss", "-HK", "dst", SERVICE_ADDRESS, "or", "dst", HOST_FROM_GUEST])
+    command = f"ss -HK dst {SERVICE_ADDRESS} or dst {HOST_FROM_GUEST}"
+    guest.ssh(_IN_EACH_NETWORK.format(command=command))
 
 
 def _archive(files: dict[str, bytes]) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from lab import accel, booted, cache, registry, state, tsc
 from lab.booted import Template
 from lab.guest import BOOT_SECONDS, Guest
-from lab.image import DEFAULT_SUITE, GuestImage, guest_image
+from lab.image import DEFAULT_SUITE, GuestImage, MorePackages, guest_image
 from lab.keeper import Keeper, KeeperGone
 from lab.kubelayer import KubeLayer
 from lab.machine import INITIATOR, STORAGE, MachineSpec
@@ -93,6 +93,7 @@ class Lab:
         *,
         suite: str = DEFAULT_SUITE,
         kube: KubeLayer | None = None,
+        more: MorePackages | None = None,
         owner_pid: int | None = None,
         memory_mib: int = 512,
         data_mib: int = 192,
@@ -103,12 +104,13 @@ class Lab:
 
         The machines start from the saved state of an earlier boot, unless a real one is asked for with `boot`.
         With `owner_pid` every process of the lab ends when that one does, however it ends. With `volatile_disks` the
-        storage nodes' data disks lose at a power cut what was not flushed to them.
+        storage nodes' data disks lose at a power cut what was not flushed to them. With `more` packages
+        they have an image of their own.
         """
         if registry.is_up(name):
             raise LabError(f"the lab {name!r} is up already: `down` ends it, or choose another name")
         registry.remove_dead()
-        image = guest_image(suite, kube)
+        image = guest_image(suite, kube, more=more)
         accelerator = accel.choose(image.kernel, image.initrd)
         settings = LabState(
             name=name,
@@ -135,7 +137,7 @@ class Lab:
                 finally:
                     lab.down()
 
-        saved = booted.template(image, settings, make)
+        saved = booted.template(image, settings, make, kind=more.name if more else "")
         return cls._start(settings, image, saved, owner_pid)
 
     @classmethod

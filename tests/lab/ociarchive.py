@@ -43,6 +43,7 @@ class Image:
     layers: tuple[Layer, ...]
     entrypoint: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    user: str = ""
 
     def write(self, target: Path, *, without: Container[str] = ()) -> None:
         """Write the archive, without the layers whose digest is in `without`: whoever imports it has those."""
@@ -72,7 +73,12 @@ class Image:
         yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
     def _config(self) -> bytes:
-        running = {"Entrypoint": list(self.entrypoint), "Env": [_SEARCH_PATH, *self.environment]}
+        running: dict[str, object] = {
+            "Entrypoint": list(self.entrypoint),
+            "Env": [_SEARCH_PATH, *self.environment],
+        }
+        if self.user:
+            running["User"] = self.user
         document = {
             "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",

@@ -6,7 +6,8 @@
     stack.snapshot("tag"), stack.restore("tag")
     stack.down()
 
-The operator runs beside the lab, with its own service account's rights; the agents run as the DaemonSet's pods.
+The agents run as the DaemonSet's pods. The operator runs beside the lab, with its own service account's rights, which
+is quick to restart and to restore; `move_operator_into_cluster` makes it the Deployment's pod, as users run it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from lab import cache, image, kubenode, registry
-from lab.agentimage import agent_image
 from lab.apiclient import ApiError, ApiUnreachable
 from lab.binaries import binaries, binary
 from lab.controlplane import ControlPlane, free_port
+from lab.images import AGENT, OPERATOR, SOURCES, TAG, Source, built
 from lab.keeper import NotRunning
 from lab.kubectl import KubectlError, kubectl
 from lab.kubelayer import KubeLayer, kube_layer
@@ -38,14 +39,16 @@ NAMESPACE = "storagepair-system"
 STORAGE_LABEL = "storagepair.dev/storage-node=true"
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_MANIFESTS = _REPOSITORY / "manifests"
+_MANIFESTS = Path(__file__).resolve().parent / "manifests"
 _SOURCES = ("crds", "operator")
 _CONTROL_PLANE = "control-plane"
 _SETTINGS = "stack.json"
 # tests that watch for writes that should not come stay for more than one audit
 AUDIT_SECONDS = 20
 _OPERATOR = "operator"
-_AGENT_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io%2Fname%3Dstoragepair-node-agent"
+_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io%2Fname%3Dstoragepair-"
+_DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/storagepair-operator"
+_LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/storagepair-operator"
 _POLL_SECONDS = 0.5
 # an emulated machine beside others starts a kubelet in half a minute, and a pod in as much
 _NODE_SECONDS = 300.0
@@ -127,7 +130,7 @@ class Stack:
 
     def agent_pod(self, node: str) -> dict[str, Any] | None:
         """The node agent's pod on `node`: the one that is not being deleted. None when there is none."""
-        pods = [each for each in self._list(_AGENT_PODS) if each["spec"].get("nodeName") == node]
+        pods = [each for each in self._list(f"{_PODS}node-agent") if each["spec"].get("nodeName") == node]
         return next((each for each in pods if "deletionTimestamp" not in each["metadata"]), None)
 
     def agent_log(self, node: str) -> str:
@@ -170,6 +173,23 @@ class Stack:
         """The operator's own metrics, its write counters among them."""
         return self._ask_operator("/metrics")[1]
 
+    def move_operator_into_cluster(self) -> None:
+        """From now on, and in snapshots of it, the operator is the Deployment's pod; returns when that one leads."""
+        self.load_image(OPERATOR)
+        self.stop_operator()
+        self._apply_manifests("cluster")
+        self.wait_operator_pod()
+
+    def operator_pod(self) -> dict[str, Any] | None:
+        """The operator's pod: the one that is not being deleted. None when there is none."""
+        pods = (each for each in self._list(f"{_PODS}operator") if "deletionTimestamp" not in each["metadata"])
+        return next(pods, None)
+
+    def wait_operator_pod(self) -> None:
+        """Wait until the operator's pod is ready and has renewed its Lease: it acts."""
+        before = self._lease()
+        self._wait(partial(self._operator_pod_leads, before), "the operator's pod to lead", _AGENT_SECONDS)
+
     # --- the agents ---------------------------------------------------------------------------------------------
 
     def restart_agent(self, node: str) -> None:
@@ -181,9 +201,14 @@ class Stack:
 
     def update_agents(self) -> None:
         """Give both nodes the agent's image as the code is now, and replace the pods."""
-        self._load_agent_image()
+        self.load_image(AGENT)
         for guest in self.lab.nodes:
             self.restart_agent(guest.name)
+
+    def load_image(self, source: Source, tag: str = TAG) -> None:
+        """Give both nodes an image as the code is now."""
+        archive = built(source).update(tag)
+        _together(lambda guest: kubenode.load_image(guest, archive), self.lab.nodes)
 
     def wait_agents(self, *guests: LabGuest) -> None:
         """Wait until the agents on these nodes (both, if none is named) run and follow the API server."""
@@ -211,7 +236,10 @@ class Stack:
         self.lab.restore(tag)
         nodes = self._powered_nodes()
         _together(kubenode.drop_connections, nodes)
-        self.start_operator()
+        if self.plane.client().get(_DEPLOYMENT)["spec"]["replicas"] == 0:
+            self.start_operator()
+        elif not self.lab.settings.api_cut:
+            self.wait_operator_pod()
         if not self.lab.settings.api_cut:
             self.wait_agents(*nodes)
 
@@ -219,14 +247,14 @@ class Stack:
 
     def _join_nodes(self) -> None:
         """Credentials and the agent's image for both nodes; the manifests meanwhile, then the label."""
-        archive = agent_image().update()
+        archive = built(AGENT).update()
 
         def join(guest: LabGuest) -> None:
             kubenode.join(guest, self.plane)
             kubenode.load_image(guest, archive)
 
         with ThreadPoolExecutor(max_workers=1) as pool:
-            applying = pool.submit(self.kubectl, "apply", "--server-side", "--kustomize", str(_MANIFESTS))
+            applying = pool.submit(self._apply_manifests, "beside")
             _together(join, self.lab.nodes)
             applying.result()
         names = [guest.name for guest in self.lab.nodes]
@@ -238,9 +266,8 @@ class Stack:
         self.start_operator()
         self.wait_agents()
 
-    def _load_agent_image(self) -> None:
-        archive = agent_image().update()
-        _together(lambda guest: kubenode.load_image(guest, archive), self.lab.nodes)
+    def _apply_manifests(self, overlay: str) -> None:
+        self.kubectl("apply", "--server-side", "--kustomize", str(_MANIFESTS / overlay))
 
     def _registered(self, *, ready: bool = False) -> set[str]:
         return {
@@ -257,6 +284,23 @@ class Stack:
         with contextlib.suppress(SshError):
             return kubenode.agent_connected(guest)
         return False
+
+    def _operator_pod_leads(self, before: dict[str, Any]) -> bool:
+        pod, now = self.operator_pod(), self._lease()
+        if pod is None or _conditions(pod).get("Ready") != "True":
+            return False
+        mine = str(now.get("holderIdentity", "")).startswith(f"{pod['metadata']['name']}_")
+        return mine and now.get("renewTime") != before.get("renewTime")
+
+    def _lease(self) -> dict[str, Any]:
+        """The spec of the Lease that elects the operator; {} when there never was one."""
+        try:
+            spec: dict[str, Any] = self.plane.client().get(_LEASE)["spec"]
+        except ApiError as error:
+            if error.status != http.HTTPStatus.NOT_FOUND:
+                raise
+            return {}
+        return spec
 
     def _operator_ready(self) -> bool:
         status = self.lab.keeper.exit_status(_OPERATOR)
@@ -317,7 +361,7 @@ def prepare(suite: str) -> KubeLayer:
         # Go has every processor busy, Debian's packages mostly wait for the network
         programs = pool.submit(binaries)
         machines = pool.submit(image.guest_image, suite)
-        images = pool.submit(agent_image)
+        images = pool.submit(lambda: [built(each) for each in SOURCES])
         for future in (programs, machines, images):
             future.result()
     return kube_layer()

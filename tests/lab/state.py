@@ -21,6 +21,7 @@ _STATE_FILE = "state.json"
 _LOCK_FILE = "state.lock"
 # each lab has a /24 of the loopback network: a machine's ports are the same in every lab
 _LOOPBACK = "127.88.{lab}.{machine}"
+_MACHINES = 3
 
 
 class LabError(Exception):
@@ -129,7 +130,9 @@ def rewire(
 def free_loopback(taken: set[int]) -> int:
     """A number for a lab's part of the loopback network that no lab and nobody else uses."""
     for number in range(1, 255):
-        if number not in taken and _free(_LOOPBACK.format(lab=number, machine=1)):
+        # asked for every machine: one without power holds no port, and a lab of another version may not be known here
+        addresses = [_LOOPBACK.format(lab=number, machine=index) for index in range(1, _MACHINES + 1)]
+        if number not in taken and all(_free(address) for address in addresses):
             return number
     raise LabError("no free part of 127.88.0.0/16 for the lab's machines")
 

@@ -111,7 +111,7 @@ class NodeSpec(Struct, frozen=True, kw_only=True):
     virtual_ip: NodeVirtualIP = msgspec.field(name="virtualIP")
     targets: tuple[NodeTarget, ...] = ()
     luns: tuple[NodeLUN, ...] = ()
-    service: str = "Prepare"  # Prepare: stop before Heartbeat | Run: configure and start Heartbeat. Never goes back
+    service: str = "Prepare"  # Prepare: stop before Heartbeat | Run: start it | Stopped | Removed. Never goes back
     delivered_incidents: tuple[str, ...] = ()  # recorded as Failover objects: the agent may drop them from its status
     switchover: NodeSwitchover | None = None
 

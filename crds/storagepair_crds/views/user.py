@@ -64,6 +64,7 @@ class PairSpec(Struct, frozen=True, kw_only=True):
     targets: tuple[PairTarget, ...]
     filesystem: Filesystem = Filesystem()
     failover_history_limit: int = 50
+    deletion_policy: str = "Retain"  # Retain | Teardown
 
 
 class PairNodeStatus(Struct, frozen=True, kw_only=True):

@@ -44,6 +44,8 @@ END
 # over what a start put there: a file system may be full by now.
 leave_marker() {
     [ -d "$folder" ] || return 0
+    # taken down for good: whatever starts the service the next time, that is no move
+    [ "$cause" != Teardown ] || { printf '%s\n' - 2>/dev/null 1<>"$folder/active" || true; return 0; }
     wall_now
     {
         printf '%s %s %s %s\n' "$node" "$silent_at" "$mono" "$boot" &&

@@ -11,6 +11,7 @@ import re
 import time
 from dataclasses import replace
 
+import msgspec
 from storagepair_crds import views
 
 from storagepair_node_agent import record
@@ -80,15 +81,25 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     refusal = _refusal(desired, facts)
     if refusal:
         return Outcome(refusal)
+    noted = _note_pair(desired, known)
     if not facts.up and not _address_present(desired, snapshot):
         address = _own_host(desired).address
         text = f"The replication address {address} is not on {desired.node} yet."
-        return Outcome(Verdict(False, "WaitingForNetwork", text, waiting=True))
-    actions = [*_preparations(desired, facts, known), *_first_sync(desired, facts)]
+        return Outcome(Verdict(False, "WaitingForNetwork", text, waiting=True), noted)
+    actions = [*noted, *_preparations(desired, facts, known), *_first_sync(desired, facts)]
     if actions:
         text = f"To be done on {desired.node}: {'; '.join(action.summary for action in actions)}."
         return Outcome(Verdict(False, "Configuring", text, waiting=True), tuple(actions))
     return Outcome(_verdict(desired, facts))
+
+
+def _note_pair(desired: Desired, known: record.HostRecord) -> tuple[Action, ...]:
+    """The UID changes when a namespace is restored. A teardown is carried out for the object that is on record only."""
+    uid = desired.spec.pair_ref.uid
+    if not known.pair or known.uid == uid:
+        return ()
+    noted = record.written(msgspec.structs.replace(known, uid=uid))
+    return (Action("drbd.note-pair", f"note that StoragePair {known.pair} is the object {uid} now", (noted,)),)
 
 
 def _refusal(desired: Desired, facts: DrbdFacts) -> Verdict | None:
@@ -164,7 +175,8 @@ def _create_metadata(desired: Desired, facts: DrbdFacts) -> Action:
     The record goes first: after a crash between the two the disk is still empty, and the next pass comes here again.
     """
     spec = desired.spec
-    ours = record.HostRecord(pair=f"{spec.pair_ref.namespace}/{spec.pair_ref.name}", disk=facts.disk.path)
+    pair = f"{spec.pair_ref.namespace}/{spec.pair_ref.name}"
+    ours = record.HostRecord(pair=pair, disk=facts.disk.path, uid=spec.pair_ref.uid)
     return Action(
         "drbd.create-metadata",
         f"make DRBD metadata on the empty disk {facts.disk.path}",

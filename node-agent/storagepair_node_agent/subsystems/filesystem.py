@@ -11,6 +11,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from storagepair_node_agent import record
 from storagepair_node_agent.actions import Action, MakeDirectory, Outcome, Run, Step, Verdict
 from storagepair_node_agent.host import Host
@@ -60,11 +62,11 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     if _serving(snapshot):
         return Outcome(_running_verdict(desired, facts))
     if facts.formatted_record:
-        actions = _let_go(drbd, facts)
+        actions = let_go(drbd, facts)
         return Outcome(Verdict(not actions, "Formatted", "The file system is made.", waiting=bool(actions)), actions)
     if desired.spec.replication.seed != desired.node:
         text = f"The file system is made by {desired.spec.replication.seed} and comes here by replication."
-        return Outcome(Verdict(True, "Replicated", text), _let_go(drbd, facts))
+        return Outcome(Verdict(True, "Replicated", text), let_go(drbd, facts))
     if desired.spec.service != "Prepare":
         return Outcome(Verdict(False, "NotRecorded", _not_recorded(desired)))
     return _make(desired, drbd, facts, known)
@@ -95,7 +97,7 @@ def _not_recorded(desired: Desired) -> str:
     )
 
 
-def _let_go(drbd: DrbdFacts, facts: FilesystemFacts) -> tuple[Action, ...]:
+def let_go(drbd: DrbdFacts, facts: FilesystemFacts) -> tuple[Action, ...]:
     """Unmount and demote what the preparation left behind, so that any node can start the service."""
     actions: list[Action] = []
     if facts.mounted_at == WORKPLACE:
@@ -154,13 +156,13 @@ def _may_make(facts: FilesystemFacts) -> bool:
 def _mkfs(desired: Desired, known: record.HostRecord) -> Action:
     kind = desired.spec.filesystem.type
     make = Run((*_MKFS[kind], DEVICE), timeout_seconds=_MKFS_SECONDS)
-    intent = record.written(record.HostRecord(known.pair, known.disk, formatting=True))
+    intent = record.written(msgspec.structs.replace(known, formatting=True, formatted=False))
     return Action("filesystem.make", f"make {kind} on the empty device {DEVICE}", (intent, make))
 
 
 def _folders(known: record.HostRecord) -> Action:
     folders = (MakeDirectory(f"{WORKPLACE}/{name}", 0o700) for name in FOLDERS)
-    done = record.HostRecord(known.pair, known.disk, formatting=True, formatted=True)
+    done = msgspec.structs.replace(known, formatting=True, formatted=True)
     steps: tuple[Step, ...] = (
         Run(("mountpoint", "-q", WORKPLACE)),  # not into the empty folder beneath
         *folders,

@@ -75,6 +75,7 @@ def observe(host: Host, desired: Desired | None) -> PreflightFacts:
         clock_offset_seconds=None,  # the loop knows it, from the API server's answers
         recorded_pair=host_record.pair or None,
         recorded_disk=host_record.disk or None,
+        recorded_uid=host_record.uid or None,
         etc_protocols=host.exists("/etc/protocols"),
     )
 

@@ -25,6 +25,8 @@ def judge(snapshot: Snapshot, pair: StoragePair) -> Verdict:
 
     What a host already serves wins over any newcomer; age, then name, breaks ties between newcomers only.
     """
+    if snapshot.unguarded:
+        return Verdict(False, reasons.POLICY_MISSING, snapshot.unguarded)
     held = _held(snapshot.nodes, snapshot.pairs)
     wanted = list(wants(pair))
     for claim in wanted:

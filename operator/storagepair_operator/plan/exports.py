@@ -15,6 +15,7 @@ from storagepair_crds.quantity import parse_quantity
 from storagepair_crds.views import LUN, InitiatorACL, InitiatorEntry, NodeLUN, NodeTarget
 
 from storagepair_operator.plan.model import Verdict
+from storagepair_operator.plan.teardown import given_up
 from storagepair_operator.roles import roles
 from storagepair_operator.snapshot import FINALIZER, Intent, Observed, Snapshot, own_nodes
 
@@ -105,11 +106,11 @@ def targets(
 
 
 def released(thing: LUN | InitiatorACL, now: Existing, verdict: Verdict, intents: Mapping[str, Intent]) -> bool:
-    """Whether nothing is left to do for one that is being deleted: forgotten, confirmed, or never on a host."""
+    """Whether nothing is left to do for one that is being deleted: forgotten, given up, confirmed, never on a host."""
     metadata = thing.metadata
     if not metadata.deletion_timestamp or FINALIZER not in metadata.finalizers:
         return False
-    if intents.get(metadata.uid) is Intent.FORGET:
+    if intents.get(metadata.uid) is Intent.FORGET or given_up(thing):
         return True
     entry: NodeLUN | InitiatorEntry | None
     if isinstance(thing, LUN):

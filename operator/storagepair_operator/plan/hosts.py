@@ -21,6 +21,7 @@ from storagepair_crds.views import (
     StoragePair,
 )
 
+from storagepair_operator.identities import name_of
 from storagepair_operator.kinds import PairKey
 from storagepair_operator.plan.claims import bare
 from storagepair_operator.snapshot import Observed
@@ -30,7 +31,7 @@ class InvalidSpec(Exception):
     """A document that the schema should have refused; the text names the field."""
 
 
-def base(pair: StoragePair, node: PairNode, key: PairKey, authkeys: AuthkeysReference) -> NodeSpec:
+def base(pair: StoragePair, node: PairNode, key: PairKey, secrets_namespace: str) -> NodeSpec:
     """A host's document without targets, LUNs and what the hosts' state adds. Raises `InvalidSpec`."""
     spec = pair.spec
     peer = next(other for other in spec.nodes if other.name != node.name)
@@ -48,7 +49,8 @@ def base(pair: StoragePair, node: PairNode, key: PairKey, authkeys: AuthkeysRefe
         heartbeat=NodeHeartbeat(
             preferred=spec.nodes[0].name,
             links=tuple(_link(link, peer) for link in spec.heartbeat.links),
-            authkeys_secret_ref=authkeys,
+            # its own Secret: an agent may read no other one
+            authkeys_secret_ref=AuthkeysReference(namespace=secrets_namespace, name=name_of(node.name)),
             ping_addresses=spec.heartbeat.ping_addresses,
             keepalive_seconds=spec.heartbeat.keepalive_seconds,
             deadtime_seconds=spec.heartbeat.deadtime_seconds,

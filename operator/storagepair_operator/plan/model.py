@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from storagepair_crds.views import LUN, AuthkeysReference, InitiatorACL, NodeSpec
+from storagepair_crds.views import AuthkeysReference, NodeSpec
 
 from storagepair_operator.reasons import Reason
+from storagepair_operator.snapshot import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,11 @@ class Plan:
     nodes: Mapping[str, NodeSpec] = field(default_factory=dict)  # empty unless the pair is accepted
     luns: Mapping[str, Verdict] = field(default_factory=dict)  # by name
     acls: Mapping[str, Verdict] = field(default_factory=dict)
-    hold: tuple[LUN | InitiatorACL, ...] = ()  # get the finalizer, before they reach a host
-    release: tuple[LUN | InitiatorACL, ...] = ()  # lose the finalizer: nothing of theirs is left to do
+    hold: tuple[Held, ...] = ()  # get the finalizer, before they reach a host
+    release: tuple[Held, ...] = ()  # lose the finalizer: nothing of theirs is left to do
     authkeys: AuthkeysReference | None = None  # to be generated: neither host has any
     moves: Mapping[str, Move] = field(default_factory=dict)  # by the Switchover's name; what is over is left out
     wake: datetime | None = None  # when to look again although nothing happens
     kept: tuple[str, ...] = ()  # entries that serve on though their object is gone from view: "LUN datastore1"
+    torn_down: bool = False  # its end is that of a teardown, and it is over
+    ending: str = ""  # what the pair's deletion waits for; "" while it is not held up by us

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from storagepair_crds.views import InitiatorACLStatus, LUNStatus, PairStatus
+from storagepair_crds.views import InitiatorACLStatus, LUNStatus, PairStatus, StoragePair
 
 from storagepair_operator.kinds import ACLS, LUNS, PAIRS
 from storagepair_operator.plan.model import Plan
@@ -44,11 +44,17 @@ def summarize(snapshot: Snapshot, plan: Plan, now: datetime) -> Summary:
         *_asked(snapshot, plan, now),
         *(records.move_event(pair, failover) for failover in failovers),
         *_turned(snapshot, status, luns, acls, now),
+        *_ended(pair, plan, now),
         *records.complaints(pair, hosts, now),
     )
     sentence = _sentence(snapshot, status, luns)
     trim = tuple(records.surplus(pair, snapshot.failovers, hosts, now))
     return Summary(status, luns, acls, moves, failovers, trim, events, sentence)
+
+
+def _ended(pair: StoragePair, plan: Plan, now: datetime) -> Iterator[Event]:
+    if plan.ending and pair.metadata.deletion_timestamp and pair in plan.release:
+        yield records.end_event(pair, plan.ending, torn_down=plan.torn_down, now=now)
 
 
 def _asked(snapshot: Snapshot, plan: Plan, now: datetime) -> Iterator[Event]:

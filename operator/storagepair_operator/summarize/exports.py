@@ -18,6 +18,7 @@ from storagepair_crds.views import (
 from storagepair_operator import reasons
 from storagepair_operator.plan.exports import targets_applied
 from storagepair_operator.plan.model import Verdict
+from storagepair_operator.plan.teardown import ABANDON
 from storagepair_operator.roles import Roles
 from storagepair_operator.snapshot import Observed
 from storagepair_operator.summarize import conditions
@@ -93,7 +94,8 @@ def _acl_state(acl: InitiatorACL, verdict: Verdict, roles: Roles) -> State:
 def _common(thing: LUN | InitiatorACL, verdict: Verdict, roles: Roles) -> State | None:
     if thing.metadata.deletion_timestamp:
         who = _name(roles.active) or "a serving machine"
-        return State("Ready", FALSE, reasons.DELETING, f"waits until {who} has taken it away")
+        remedy = f"to let go of it at once, whatever is served: annotate it {ABANDON}=true"
+        return State("Ready", FALSE, reasons.DELETING, f"waits until {who} has taken it away; {remedy}")
     if not verdict.accepted:
         return State("Ready", FALSE, verdict.reason, verdict.message)
     if roles.active is None:

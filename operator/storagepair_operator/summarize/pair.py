@@ -26,6 +26,8 @@ def pair_status(
     phrase, replicated = _replicated(hosts, roles)
     serving = _serving(hosts, roles, ready_nodes)
     ready = _ready(verdict, serving, ready_nodes, replicated, hosts, roles)
+    if plan.ending and pair.metadata.deletion_timestamp:
+        ready = State("Ready", FALSE, reasons.TEARING_DOWN, plan.ending)
     states = (
         ready,
         _accepted(verdict, plan),

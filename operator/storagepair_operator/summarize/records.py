@@ -120,6 +120,21 @@ def _why(spec: FailoverSpec) -> tuple[str, str]:
     }.get(spec.cause, ("the cause is not known", f"/var/log/ha-log on {machine} and on {spec.to}"))
 
 
+def end_event(pair: StoragePair, why: str, *, torn_down: bool, now: datetime) -> Event:
+    """The last event of a pair whose deletion was held up for its hosts."""
+    reason = reasons.TORN_DOWN if torn_down else reasons.FORGOTTEN
+    return Event(
+        name=event_name(pair.metadata, reason),
+        kind=PAIRS,
+        about=pair.metadata,
+        type="Normal",
+        reason=reason,
+        action="Delete",
+        note=why,
+        time=moments.micro(now),
+    )
+
+
 def turned(
     kind: Kind,
     about: Metadata,
@@ -179,7 +194,7 @@ def _worth_telling(kind: Kind, condition: Condition, before: Condition | None, c
         started = before is not None and before.status != TRUE
         return condition.reason not in SILENT if condition.status != TRUE else started
     if condition.type == "Ready":
-        return condition.reason in (reasons.READY, reasons.DEGRADED)
+        return condition.reason in (reasons.READY, reasons.DEGRADED, reasons.TEARING_DOWN)
     return False
 
 

@@ -62,7 +62,11 @@ def preflight(**more) -> facts.PreflightFacts:
     return facts.PreflightFacts(**{**known, **more})
 
 
-SET_UP = {"recorded_pair": "default/vmstore", "recorded_disk": "/dev/vdb"}
+SET_UP = {
+    "recorded_pair": "default/vmstore",
+    "recorded_disk": "/dev/vdb",
+    "recorded_uid": "00000000-0000-4000-8000-000000000001",
+}
 EMPTY_DISK = facts.DiskFacts("/dev/vdb", present=True, size_bytes=2**28, zeroed=True)
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import email.utils
 import json
 import ssl
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
@@ -16,60 +13,10 @@ from storagepair_crds import views
 from storagepair_node_agent import credentials
 from storagepair_node_agent.api import Api, ApiError, Change
 from storagepair_node_agent.loop import Follower
+from storagepair_node_agent.transport import Transport
+from unit.agent.apiserver import NODES, Server
 
-NODES = "/apis/storagepair.dev/v1alpha1/storagenodes"
 REFERENCE = views.AuthkeysReference(namespace="ns", name="keys")
-
-
-class Server(ThreadingHTTPServer):
-    """`answers`: path -> (status, body). `events`: what each watch sends, one list a watch."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.events, self.requests = {}, [], []
-        self.ahead = 0.0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.requests.append((self.command, path, query, dict(self.headers), body))
-        if "watch=true" in query and self.server.events:
-            return self._stream(self.server.events.pop(0))
-        status, content = self.server.answers.get(path, (404, {"message": "not found"}))
-        data = json.dumps(content).encode() if not isinstance(content, bytes) else content
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        return self.wfile.write(data)
-
-    do_PATCH = do_GET
-
-    def _stream(self, events):
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for event in events:
-            data = event if isinstance(event, bytes) else json.dumps(event).encode() + b"\n"
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-            self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n")
-
-    def date_time_string(self, timestamp=None):
-        return email.utils.formatdate(time.time() + self.server.ahead, usegmt=True)
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture
@@ -82,7 +29,12 @@ def server():
 
 @pytest.fixture
 def api(server):
-    return Api(credentials.Credentials(server.url, ssl.create_default_context(), token="t0"), "node1")
+    return client(server.url, token="t0")
+
+
+def client(url, **user):
+    user = credentials.Credentials(url, ssl.create_default_context(), **user)
+    return Api(Transport(user.server, user.tls), user, "node1")
 
 
 def node(version="1", **more):
@@ -112,7 +64,7 @@ def test_refusals_and_silence(server, api):
     server.answers[f"{NODES}/node1"] = (200, b"no json")
     with pytest.raises(ApiError, match="unreadable"):
         api.get()
-    away = Api(credentials.Credentials("http://127.0.0.1:1", ssl.create_default_context()), "node1")
+    away = client("http://127.0.0.1:1")
     with pytest.raises(ApiError, match="does not answer"):
         away.get()
 
@@ -183,7 +135,7 @@ def test_the_follower_goes_through_deletion_expiry_and_outage(server, api):
 class TestCredentials:
     def test_a_rotated_token_is_read_anew(self, server, tmp_path):
         path = tmp_path / "token"
-        api = Api(credentials.Credentials(server.url, ssl.create_default_context(), token_file=path), "node1")
+        api = client(server.url, token_file=path)
         for token in ("t1", "t2"):
             path.write_text(f"{token}\n")
             api.get()

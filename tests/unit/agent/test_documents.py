@@ -18,7 +18,11 @@ def other_node():
     return document
 
 
-SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "storagepair-system", "name": "authkeys"}}
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"namespace": "storagepair-system", "name": "storagenode-node1"},
+}
 
 
 def write(tmp_path, *contents):
@@ -46,7 +50,11 @@ class TestFiles:
         assert "abc" not in repr(desired)
 
     def test_another_secret_is_not_taken(self, tmp_path):
-        other = {**SECRET, "metadata": {"namespace": "elsewhere", "name": "authkeys"}, "stringData": {"authkey": "abc"}}
+        other = {
+            **SECRET,
+            "metadata": {"namespace": "elsewhere", "name": "storagenode-node1"},
+            "stringData": {"authkey": "abc"},
+        }
         assert documents.from_file(write(tmp_path, a.document(), other), "node1").authkey is None
 
     @pytest.mark.parametrize("contents", [(), (None,), ([1],), ("text",), ({"kind": "Pod"},), (other_node(),)])

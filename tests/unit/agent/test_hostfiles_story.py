@@ -140,3 +140,16 @@ def test_initiators_that_were_connected_are_woken_and_nobody_else(tmp_path):
     assert host.run("with-lock", "true").returncode == 0, "nor may its lock"
     assert host.read("run/storagepair/tickle") == "10.10.25.136:3260 10.10.25.140:41234\n"
     host.service("stop")  # nobody comes back: what waits for that ends here
+
+
+def test_a_service_that_was_taken_down_for_good_is_no_move_when_another_node_starts_it_again(host):
+    host.write("run/storagepair/intent", "Teardown - 0\n")
+    assert host.service("stop", **HEARTBEAT).returncode == 0
+    assert host.read("storage/.storagepair/active").splitlines()[0] == "-"
+    host.conf(node="node2", peer="node1")
+    host.write("keep/journal.log", "")
+    assert host.service("start").returncode == 0
+    journal = host.settled()
+    assert "past last=- released=-" in journal
+    assert " cause " not in journal
+    assert host.read("storage/.storagepair/active").splitlines()[0] == "node2"

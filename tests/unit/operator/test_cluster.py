@@ -13,6 +13,11 @@ from storagepair_operator.cluster import ApiError
         (ApiError(409, "AlreadyExists", "there is one"), False, True),
         (ApiError(422, "Invalid", "the server rejected our request due to an error in our request"), True, False),
         (ApiError(422, "Invalid", 'StorageNode "node1" is invalid: spec.service'), False, True),
+        (
+            ApiError(422, "Invalid", 'storagenodes "node1" is forbidden: ValidatingAdmissionPolicy x denied'),
+            False,
+            True,
+        ),
         (ApiError(403, "Forbidden", "no"), False, True),
         (ApiError(401, "Unauthorized", "an old token"), False, False),
         (ApiError(429, "TooManyRequests", "later"), False, False),

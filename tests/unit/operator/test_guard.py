@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from storagepair_operator import guard
 from storagepair_operator.cluster import ApiError
 from storagepair_operator.kinds import ACLS, LUNS, PAIRS
-from storagepair_operator.snapshot import Intent, Snapshot
-from unit.operator.builders import acl, entry, lun, running, snapshot, with_spec
+from storagepair_operator.snapshot import FINALIZER, Intent, Snapshot
+from unit.operator.builders import acl, entry, lun, pair, pair_spec, running, snapshot, with_spec
 from unit.operator.fakes import FakeCluster
 
 CRDS = "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
@@ -98,3 +99,30 @@ def test_what_is_decided_is_not_asked_again() -> None:
     view = snapshot(GONE, nodes=with_spec(running(lun()).nodes, luns=(entry(state="Absent"),)))
     assert judged(server, view) == {}
     assert server.asked == []
+
+
+ENDING = pair(
+    spec=msgspec.structs.replace(pair_spec(), deletion_policy="Teardown"),
+    deletion_timestamp=OLD,
+    finalizers=(FINALIZER,),
+)
+
+
+def test_the_deletion_of_a_pair_that_is_held_is_judged_by_what_is_above_it() -> None:
+    """Its own deletionTimestamp is no reason to forget it."""
+    view = snapshot(of=ENDING)
+    uid = ENDING.metadata.uid
+    going = above("StoragePair", deleted=True)
+    assert judged(cluster(**{PAIR: going}), view) == {uid: Intent.REMOVE}
+    for parent in (NAMESPACE, PAIR_CRD):
+        server = cluster(**{PAIR: going, parent: above("x", deleted=True)})
+        assert judged(server, view) == {uid: Intent.FORGET}
+
+
+def test_nothing_is_asked_about_a_pair_that_nobody_holds_or_whose_end_has_begun() -> None:
+    free = msgspec.structs.replace(ENDING, metadata=msgspec.structs.replace(ENDING.metadata, finalizers=()))
+    begun = with_spec(running().nodes, service="Stopped")
+    for view in (snapshot(of=free), snapshot(of=ENDING, nodes=begun)):
+        server = cluster()
+        assert judged(server, view) == {}
+        assert server.asked == []

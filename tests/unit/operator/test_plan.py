@@ -51,8 +51,9 @@ def test_each_host_gets_the_pair_from_its_own_side() -> None:
     # what must be alike on both, or they would not be a pair
     assert one.replication == two.replication
     assert one.replication.seed == one.heartbeat.preferred == two.heartbeat.preferred == "node1"
-    assert one.heartbeat.authkeys_secret_ref == two.heartbeat.authkeys_secret_ref
-    assert one.heartbeat.authkeys_secret_ref.name == "default.vmstore.heartbeat"
+    # each has a Secret of its own, with the same key
+    keys = [spec.heartbeat.authkeys_secret_ref.name for spec in (one, two)]
+    assert keys == ["storagenode-node1", "storagenode-node2"]
     assert (one.luns, one.targets, one.pair_ref) == (two.luns, two.targets, two.pair_ref)
     assert one.luns == (entry(),)
     assert [(e.acl, e.addresses, e.state) for e in one.targets[0].initiators] == [

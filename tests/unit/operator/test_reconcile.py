@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from storagepair_operator import moments
 from storagepair_operator.cluster import ApiError
 from storagepair_operator.kinds import KINDS, LUNS, PAIRS, SWITCHOVERS, PairKey
+from storagepair_operator.plan.teardown import ABANDON
 from storagepair_operator.reconcile import Reconciler
 from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
@@ -98,6 +100,24 @@ def test_forgetting_needs_no_whole_view() -> None:
     run(scenario)
 
 
+def test_a_view_that_breaks_while_a_deletion_is_judged_forgets_no_deletion() -> None:
+    """Nothing else would ever come for that object: its kind is going, and no list becomes whole again."""
+
+    async def scenario(world: World) -> None:
+        read = world.cluster.read
+
+        async def breaking(path: str) -> dict[str, Any]:
+            world.store.whole.clear()
+            return await read(path)
+
+        world.store.whole.set()
+        world.cluster.read = breaking  # type: ignore[method-assign]
+        world.store.put(LUNS, as_document(LUNS, lun(deleted=True)))
+        await soon(lambda: world.asked("PATCH") > 0)
+
+    run(scenario)
+
+
 def test_nothing_is_removed_without_a_whole_view() -> None:
     async def scenario(world: World) -> None:
         alive = {"kind": "any", "metadata": {"name": "x", "creationTimestamp": "2020-01-01T00:00:00Z"}}
@@ -113,12 +133,39 @@ def test_nothing_is_removed_without_a_whole_view() -> None:
     run(scenario)
 
 
+def test_what_a_person_gave_up_needs_no_whole_view() -> None:
+    """It may be that the view never becomes whole again: a kind is gone, and its objects hold up everything else."""
+
+    async def scenario(world: World) -> None:
+        alive = {"kind": "any", "metadata": {"name": "x", "creationTimestamp": "2020-01-01T00:00:00Z"}}
+        crds = "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
+        for path in ("GET /api/v1/namespaces/default", crds + PAIRS.crd, crds + LUNS.crd):
+            world.cluster.answers[path] = alive
+        world.cluster.answers[f"GET {PAIRS.path('default', 'vmstore')}"] = alive
+        world.store.put(LUNS, as_document(LUNS, lun(deleted=True), annotations={ABANDON: "true"}))
+        await soon(lambda: world.asked("PATCH") > 0)
+
+    run(scenario)
+
+
 def test_what_fails_is_tried_again_until_it_works() -> None:
     async def scenario(world: World) -> None:
         world.cluster.answers[NODES] = ApiError(500, "InternalError", "broken")
         world.store.whole.set()
         world.add(KEY, ("node1", "node2"))
         await soon(lambda: world.asked(NODES) > 6)
+
+    run(scenario)
+
+
+def test_a_busy_api_server_is_left_alone_for_as_long_as_it_says() -> None:
+    async def scenario(world: World) -> None:
+        world.cluster.answers[NODES] = ApiError(429, "TooManyRequests", "busy", retry_after_seconds=0.4)
+        world.store.whole.set()
+        began = asyncio.get_running_loop().time()
+        world.add(KEY, ("node1", "node2"))
+        await soon(lambda: world.asked(NODES) > 2)
+        assert asyncio.get_running_loop().time() - began >= 0.4, "two tries of the two hosts"
 
     run(scenario)
 

@@ -12,17 +12,21 @@ import pytest
 from storagepair_crds.views import HeartbeatStatus, NodeStatus
 from storagepair_operator.cluster import ApiError
 from storagepair_operator.kinds import ACLS, FAILOVERS, KINDS, LUNS, NODES, PAIRS, SWITCHOVERS
+from storagepair_operator.plan.teardown import ABANDON
 from storagepair_operator.snapshot import FINALIZER, Intent, Snapshot
 from storagepair_operator.store import Store
 from storagepair_operator.summarize import summarize
 from storagepair_operator.writer import MayNotWrite, Writer
 from unit.operator.builders import (
+    EARLIER,
     KEY,
     NOW,
     acl,
     failover,
     incident,
     lun,
+    pair,
+    pair_spec,
     planned,
     running,
     served,
@@ -40,6 +44,7 @@ CREATE_NODE = f"POST {NODES.path()}"
 FAILOVER = f"POST {FAILOVERS.path('default')}"
 LUN = f"PATCH {LUNS.path('default', 'datastore1')}"
 ACL = f"PATCH {ACLS.path('default', 'esx')}"
+PAIR = f"PATCH {PAIRS.path('default', 'vmstore')}"
 PAIR_STATUS = f"PATCH {PAIRS.path('default', 'vmstore', 'status')}"
 SERVES = status("Active", luns=(served(),))
 EXISTS = ApiError(409, "AlreadyExists", "there is one")
@@ -302,3 +307,26 @@ def test_a_record_that_is_gone_or_another_one_by_now_stops_nothing_for_long() ->
     with pytest.raises(ApiError) as conflict:
         other.carry_out(crowded())
     assert conflict.value.conflict
+
+
+def test_a_pair_with_teardown_is_held_before_its_hosts_hear_of_it_and_let_go_before_they_hear_of_its_end() -> None:
+    api = Api()
+    spec = msgspec.structs.replace(pair_spec(), deletion_policy="Teardown")
+    api.carry_out(snapshot(of=pair(spec=spec)))
+    assert api.cluster.requests.index(PAIR) < api.cluster.requests.index(CREATE_NODE)
+    assert api.body(PAIR)[1]["value"] == [FINALIZER]
+    api = Api()
+    gone = pair(
+        spec=spec, deletion_timestamp=EARLIER, finalizers=("theirs", FINALIZER), annotations={ABANDON: "node1,node2"}
+    )
+    view = running()
+    done = api.carry_out(
+        Snapshot(key=KEY, pair=gone, nodes=view.nodes, pairs={KEY: gone}), {gone.metadata.uid: Intent.REMOVE}
+    )
+    assert api.cluster.requests[0] == PAIR
+    assert api.body(PAIR)[1]["value"] == ["theirs"]
+    assert [each for each in done if each.startswith("StorageNode")] == [
+        "StorageNode node1 (service)",
+        "StorageNode node2 (service)",
+    ]
+    assert PAIR_STATUS not in api.cluster.requests

@@ -1,0 +1,59 @@
+"""An upgrade while a pair serves: CRDs, rights and operator of the commit before this one, then those of this one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from api.operator_agents import Agents
+from api.operator_world import ROOT, Pair, prepare, rest, running
+from lab.controlplane import ControlPlane
+from lab.keeper import Keeper
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source tree that landed before this one."""
+    tree = tmp_path_factory.mktemp("before")
+    archive = tree / "tree.tar"
+    git = ["git", "-C", str(ROOT), "archive", f"--output={archive}", "HEAD^", "crds", "operator", "manifests"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"a clone with the commit before is needed: {done.stderr}"
+    subprocess.run(["tar", "-xf", str(archive), "-C", str(tree)], check=True)
+    return tree
+
+
+@pytest.fixture
+def plane(keeper: Keeper, before: Path) -> Iterator[ControlPlane]:
+    plane = ControlPlane.start(keeper, keeper.run_dir / "upgrade", controllers=False)
+    prepare(plane, before)
+    yield plane
+    plane.stop()
+
+
+def test_a_serving_pair_goes_through_an_upgrade_and_its_hosts_are_asked_for_nothing(
+    plane: ControlPlane, before: Path
+) -> None:
+    pair = Pair(plane, "upgrade")
+    plane.client().post("/api/v1/namespaces", {"metadata": {"name": pair.namespace}})
+    with running(plane, root=before):
+        pair.apply()
+        with Agents(pair) as agents:
+            pair.wait_served()
+            lun, specs = pair.get("luns", "datastore1")["status"], pair.specs()
+    prepare(plane)
+    assert pair.specs() == specs, "what is stored reads the same by the new CRDs"
+    with running(plane), Agents(pair) as agents:
+        agents.luns["datastore1"] = lun["number"]
+        agents.initiators.add("esx")
+        pair.wait_served()
+        rest(pair)
+        assert pair.specs() == specs
+        pair.apply()  # the same file again, by the new schema's defaults
+        rest(pair)
+        assert pair.specs() == specs
+        after = pair.get("luns", "datastore1")["status"]
+    assert (after["number"], after["serial"]) == (lun["number"], lun["serial"])
+    assert agents.ended == []
