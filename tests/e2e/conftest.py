@@ -48,12 +48,12 @@ def initiator(bare_lab: Lab) -> Initiator:
 
 @pytest.fixture(scope="session")
 def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The whole stack with bare hosts: kubelets, agents, operator; snapshot `bare`."""
+    """The whole stack with bare hosts, whose disks lose what was not flushed: agents, operator; snapshot `bare`."""
     # the first run on a machine builds for minutes, which must be seen while it happens
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         suite = os.environ.get("SUITE", DEFAULT_SUITE)
-        stack = Stack.up(f"stack-{os.getpid()}", suite=suite, owner_pid=os.getpid())
+        stack = Stack.up(f"stack-{os.getpid()}", suite=suite, owner_pid=os.getpid(), volatile_disks=True)
     try:
         stack.kubectl("create", "namespace", NAMESPACE)
         stack.snapshot(BARE)
