@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from lab import drill
 from lab.drill import NAMESPACE
 from lab.initiator import Initiator, Writer
@@ -68,6 +69,7 @@ def make_write_back_lun(pair: Pair, name: str) -> None:
     wait_for(ready, f"LUN {name}", 90, interval=0.5)
 
 
+@pytest.mark.drill
 def test_each_copy_holds_every_acknowledged_write_when_one_node_after_the_other_loses_its_power(ready: Stack) -> None:
     first, second = sorted(ready.lab.nodes, key=drill.serves, reverse=True)
     without_kubernetes(ready)
@@ -100,6 +102,7 @@ def test_a_blackout_of_both_nodes_loses_no_acknowledged_write_and_the_service_co
     assert sum(drill.serves(node) for node in ready.lab.nodes) == 1
 
 
+@pytest.mark.drill
 def test_a_blackout_on_disks_that_never_get_a_flush_loses_acknowledged_writes(ready: Stack) -> None:
     """The control of the disks: what the tests above keep is kept by the flushes of all layers, and by nothing else."""
     without_kubernetes(ready)
