@@ -16,11 +16,14 @@ from lab.keeper import Keeper
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source tree that landed before this one."""
+    git = ["git", "-C", str(ROOT)]
+    known = subprocess.run([*git, "rev-parse", "--quiet", "--verify", "HEAD^"], capture_output=True, check=False)
+    if known.returncode != 0:
+        pytest.skip("this clone holds no earlier commit (a shallow one): there is nothing to upgrade from")
     tree = tmp_path_factory.mktemp("before")
     archive = tree / "tree.tar"
-    git = ["git", "-C", str(ROOT), "archive", f"--output={archive}", "HEAD^", "crds", "operator", "manifests"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"a clone with the commit before is needed: {done.stderr}"
+    paths = ("crds", "operator", "manifests")
+    subprocess.run([*git, "archive", f"--output={archive}", "HEAD^", *paths], check=True, timeout=60)
     subprocess.run(["tar", "-xf", str(archive), "-C", str(tree)], check=True)
     return tree
 
