@@ -58,9 +58,20 @@ class Follower(threading.Thread):
             return self._latest
 
     def offer(self, document: Document | None) -> None:
-        """Take a newer state of the object, from the watch or from a status patch's answer."""
+        """Take a newer state of the object, as the API server's watch tells it."""
         with self._lock:
             before, self._latest = self._latest, document
+        if _spec_version(before) != _spec_version(document):
+            self._wake()
+
+    def answered_with(self, document: Document) -> None:
+        """Take the answer to a status patch, unless the watch was quicker and has told of a newer spec, or of another
+        object, or of none: the answer would put the old one back, and nothing would tell of the new one again."""
+        with self._lock:
+            before = self._latest
+            if before is None or not _follows(before, document):
+                return
+            self._latest = document
         if _spec_version(before) != _spec_version(document):
             self._wake()
 
@@ -259,7 +270,7 @@ class Loop:
         if status == previous:
             return
         try:
-            self._follower.offer(self._api.patch_status(report.merge_patch(stands, views.document(status))))
+            self._follower.answered_with(self._api.patch_status(report.merge_patch(stands, views.document(status))))
             self._delivery.succeeded()
         except ApiError as error:
             self._delivery.failed(error.retry_after_seconds)
@@ -306,6 +317,12 @@ def run(host: Host, node: str, api: Api, *, interval_seconds: float, agent_versi
         if not reasons & {"call", "timer"}:
             stop.wait(max(_SETTLE_SECONDS, _GAP_SECONDS - (time.monotonic() - started)))
     wakeups.close()
+
+
+def _follows(before: Document, after: Document) -> bool:
+    """Is it the same object with a spec that is not older?"""
+    old, new = before["metadata"], after["metadata"]
+    return bool(old.get("uid") == new.get("uid") and old.get("generation", 0) <= new.get("generation", 0))
 
 
 def _spec_version(document: Document | None) -> object:

@@ -341,3 +341,29 @@ def test_what_can_t_be_noted_as_recorded_stays_in_the_status(world, monkeypatch)
     assert [told["id"] for told in world.turn()["incidents"]] == ["1-node1"]
     monkeypatch.setattr(loop.journal, "remember", lambda host, delivered: ())
     assert "incidents" not in world.turn()
+
+
+@pytest.mark.parametrize("watched", [{"generation": 2}, {"uid": "u2"}, None], ids=["newer", "recreated", "deleted"])
+def test_what_the_watch_tells_while_a_status_is_delivered_is_not_taken_back_by_the_answer(world, monkeypatch, watched):
+    world.put()
+    patch = world.api.patch_status
+
+    def overtaken(given):
+        answer = patch(given)
+        metadata = answer["metadata"] | (watched or {})
+        world.follower.offer({**answer, "metadata": metadata} if watched else None)
+        return answer
+
+    monkeypatch.setattr(world.api, "patch_status", overtaken)
+    world.turn()
+    latest = world.follower.latest
+    assert (latest and latest["metadata"]) == (world.api.document["metadata"] | watched if watched else None)
+
+
+def test_an_answer_that_is_newer_than_the_watch_is_taken_and_looked_at(world, monkeypatch):
+    world.put()
+    woken = []
+    monkeypatch.setattr(world.follower, "_wake", lambda: woken.append(True))
+    newer = world.api.document | {"metadata": world.api.document["metadata"] | {"generation": 2}}
+    world.follower.answered_with(newer)
+    assert (world.follower.latest, woken) == (newer, [True])
