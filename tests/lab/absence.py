@@ -34,6 +34,7 @@ def without(stack: Stack, part: str) -> Iterator[None]:
 
 def stop_agents(stack: Stack) -> None:
     """Kubernetes' part of both hosts stands still: what happens now is the hosts' own doing."""
+    stack.wait_agents()  # a machine that has just come back may have none yet, and would start one later
     stack.freeze_kubelets()
     for node in stack.lab.nodes:
         node.ssh(f"pkill -STOP -f {_AGENT}")
