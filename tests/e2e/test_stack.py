@@ -55,6 +55,7 @@ def test_a_kubelet_may_not_touch_the_other_node(bare: Stack, tmp_path: Path) -> 
             kubectl(mine, *arguments)
 
 
+@pytest.mark.drill
 def test_a_pods_real_token_is_good_for_its_own_node_only(bare: Stack, tmp_path: Path) -> None:
     """As the kubelet has put it into the pod."""
     pod = bare.agent_pod("node1")
