@@ -90,8 +90,8 @@ TimeoutStopSec=15
 Restart=always
 """
 
-# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs. A real-time
-# policy, as Heartbeat's own processes have: between services, which the kernel weighs as groups, niceness is nothing.
+# Its takeover runs beside Heartbeat's shell scripts for the same one: ours shall not wait for theirs. By a real-time
+# policy, because niceness counts only within a group of processes, and services may be groups of their own (sched(7)).
 GUARDIAN_UNIT_CONTENT = f"""\
 # {MARK}
 [Unit]
