@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 
 from lab import drill
 from lab.drill import NAMESPACE
@@ -63,14 +64,13 @@ class Storagepair:
         if (record["from"], record["to"]) != (roles.active.name, roles.taker.name):
             raise RuntimeError(f"the recorded move is not the one that was measured: {record}")
         found: dict[str, float] = {}
+        start = datetime.fromisoformat(record["startTime"]).timestamp()
+        for phase in record.get("phases", ()):
+            if phase["name"] == "silent":
+                found[STOP] = start + phase["milliseconds"] / 1e3
         for entry in journal.parse(roles.taker.read(journal.JOURNAL)):
-            at = entry.wall / 1e6
-            if at < since or entry.verb != "start":
-                continue
-            if entry.phase == "begin":
-                found.setdefault(TAKEOVER, at)
-            elif entry.facts.get("phase") == "silent" and entry.facts.get("at", "").isdigit():
-                found.setdefault(STOP, int(entry.facts["at"]) / 1e6)
+            if entry.wall / 1e6 >= since and (entry.verb, entry.phase) == ("start", "begin"):
+                found.setdefault(TAKEOVER, entry.wall / 1e6)
         return found
 
     def down(self) -> None:
