@@ -50,6 +50,7 @@ def test_start_in_the_only_safe_order_with_one_program_a_step(host):
         "drbdsetup-84 primary 0",
         "mount -t ext4",
         "tgtadm --lld iscsi --op new --mode",
+        "tgtadm --lld iscsi --op update --mode",
         "tgtadm --lld iscsi --op new --mode",
         "tgtadm --lld iscsi --op update --mode",
         "tgtadm --lld iscsi --op bind --mode",
@@ -57,6 +58,14 @@ def test_start_in_the_only_safe_order_with_one_program_a_step(host):
         "port opened",
     ]
     assert host.phases("start")[:8] == ["begin", "promoted", "mounted", "past", "targets", "vip", "open", "end"]
+
+
+def test_the_target_asks_no_initiator_to_wait_before_it_comes_back_and_serves_where_that_can_not_be_set(host):
+    host.fail("tgtadm", "DefaultTime2Wait", "invalid request")
+    assert host.service("start").returncode == 0
+    asked = next(call for call in host.calls() if "DefaultTime2Wait" in call)
+    assert asked.endswith("--op update --mode target --tid 1001 --name DefaultTime2Wait --value 0")
+    assert host.phases("start")[-1] == "end"
 
 
 def test_stop_in_the_reverse_order(host):
@@ -75,7 +84,7 @@ def test_stop_in_the_reverse_order(host):
 
 def test_the_lun_is_given_its_identity_and_flags_before_anybody_may_log_in(host):
     host.service("start")
-    new, update, bind = [call for call in host.calls() if call.startswith("tgtadm")][1:]
+    new, update, bind = [call for call in host.calls() if call.startswith("tgtadm")][2:]
     assert f"-b {host.root}/storage/luns/datastore1/disk.img --bsoflags sync" in new
     assert "scsi_sn=aa,scsi_id=60253500000000000000000000000001,thin_provisioning=0" in update
     assert bind.endswith("-I 10.10.25.0/24")
