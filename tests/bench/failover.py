@@ -50,12 +50,21 @@ def measure(
         for number in range(1, options.repeat + 1):
             for row, settings in plan:
                 for scenario in model.SCENARIOS:
-                    told = run.measure(contender, scenario, settings)
+                    told = _measured(contender, scenario, settings)
                     row.runs[scenario].append(told)
                     say(f"{row.name}, {model.TITLES[scenario]}, {number} of {options.repeat}: {model.words(told)}")
                     done()
     finally:
         contender.down()
+
+
+def _measured(contender: Contender, scenario: str, settings: run.Settings) -> model.Run:
+    """One run. A failed measurement is said and repeated once: half an hour of other runs hangs on it."""
+    try:
+        return run.measure(contender, scenario, settings)
+    except run.RunError as error:
+        say(f"{contender.name}, {model.TITLES[scenario]}: not measured, once more: {error}")
+        return run.measure(contender, scenario, settings)
 
 
 def main(arguments: list[str] | None = None) -> int:

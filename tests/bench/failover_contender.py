@@ -31,6 +31,8 @@ class Roles:
 class Contender(Protocol):
     """A stack on a lab of its own."""
 
+    name: ClassVar[str]
+
     @property
     def initiator(self) -> Initiator:
         """The lab's initiator."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from lab import drill
-from lab.guest import Guest
 from lab.initiator import Initiator, WriterResult
 from lab.lab import LabGuest
 from lab.waiting import wait_for
@@ -40,12 +39,14 @@ def measure(contender: Contender, scenario: str, settings: Settings = ()) -> Run
     load = os.getloadavg()[0]
     writer = initiator.start_writer(device, name="bench")
     writer.wait_acked(_WRITES_AROUND)
+    ahead = initiator.guest.clock_ahead()
     began = _strike(contender, scenario, roles)
     # the virtual IP is the last thing but one to come: what is acknowledged afterwards, the taker has acknowledged
     wait_for(lambda: hosts.has_address(roles.taker), f"{roles.taker.name} to serve", _RECOVERY_SECONDS, interval=1)
     writer.wait_acked(_WRITES_AROUND, timeout=_RECOVERY_SECONDS)
-    result = writer.result()
-    return _told(result, began, contender.moments(roles, began), roles.taker, load)
+    result, moments = writer.result(), contender.moments(roles, began)
+    up = logs.address_up(roles.taker.read(_MONITOR), hosts.ADDRESS, began)
+    return _told(result, began, moments if up is None else {**moments, VIP: up}, ahead, load)
 
 
 def log_in(initiator: Initiator, settings: Settings) -> str:
@@ -71,18 +72,19 @@ def _watch_addresses(guest: LabGuest) -> None:
     guest.ssh(["systemd-run", "--quiet", "--collect", "--unit=bench-addresses", "sh", "-c", command])
 
 
-def _told(result: WriterResult, began: float, moments: dict[str, float], taker: Guest, load: float) -> Run:
-    gaps = [gap for gap in result.gaps if gap.end > began]
+def _told(result: WriterResult, began: float, moments: dict[str, float], ahead: float, load: float) -> Run:
+    """`ahead`: the initiator's clock before this machine's, which the gaps are told by."""
+    gaps = [gap for gap in result.gaps if gap.end - ahead > began]
     if not gaps:
-        raise RunError("the writer felt no gap: the service did not move, or its log is not of this run")
+        raise RunError(
+            f"the writer felt no gap after {began:.1f}: the service did not move, or its log is not of this run "
+            f"(its clock was {ahead:+.1f} s ahead; gaps: {result.gaps})"
+        )
     gap = max(gaps, key=lambda each: each.seconds)
-    up = logs.address_up(taker.read(_MONITOR), hosts.ADDRESS, began)
-    if up is not None:
-        moments = {**moments, VIP: up}
-    moments = {**moments, FIRST_WRITE: gap.end}
+    moments = {**moments, FIRST_WRITE: gap.end - ahead}
     return Run(
         gapSeconds=gap.seconds,
-        lastWrite=round(gap.start - began, 3),
+        lastWrite=round(gap.start - ahead - began, 3),
         marks={name: round(at - began, 3) for name, at in moments.items()},
         acknowledged=result.acked,
         lost=result.lost,

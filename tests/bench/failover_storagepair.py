@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime
+from typing import ClassVar
 
 from lab import drill
 from lab.drill import NAMESPACE
@@ -23,7 +24,7 @@ _RECORD_SECONDS = 180.0
 class Storagepair:
     """The sample pair, Ready."""
 
-    name = "storagepair"
+    name: ClassVar[str] = "storagepair"
 
     def __init__(self, suite: str) -> None:
         self.stack = Stack.up(f"bench-{self.name}-{os.getpid()}", suite=suite, owner_pid=os.getpid())
