@@ -1,9 +1,11 @@
-"""The API server, as far as the agent needs it: one StorageNode to get, watch and report on, and one Secret to read."""
+"""The API server, as far as the agent needs it: one StorageNode to get, watch and report on, a Secret to read, and a
+Lease to renew."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import json
 import time
 from collections.abc import Iterator
@@ -19,6 +21,11 @@ _WATCH_SECONDS = 300
 # a bookmark comes about once a minute; a watch that says nothing for longer is a connection that died silently
 _WATCH_SILENCE_SECONDS = 90
 _NODES = f"/apis/{views.API_VERSION}/storagenodes"
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces"
+# the loop waits for this one, and it is no news for anybody
+_LEASE_TIMEOUT = urllib3.Timeout(connect=2, read=3)
+NAMESPACE = "storagepair-system"
+"""Where the nodes' accounts and Leases are, unless the pod's own account says something else."""
 _MERGE_PATCH = "application/merge-patch+json"
 
 __all__ = ["Api", "ApiError", "Change", "Document"]
@@ -45,10 +52,11 @@ class Change:
 class Api:
     """A client for this node's StorageNode. Thread-safe, as its transport is."""
 
-    def __init__(self, transport: Transport, identity: Identity, node: str) -> None:
+    def __init__(self, transport: Transport, identity: Identity, node: str, namespace: str = NAMESPACE) -> None:
         self._transport = transport
         self._identity = identity
         self._node = node
+        self._lease = f"{_LEASES}/{namespace}/leases/storagenode-{node}"
 
     @property
     def clock_offset_seconds(self) -> float | None:
@@ -69,6 +77,12 @@ class Api:
         """Merge `patch` into the status; answers with the whole object."""
         path = f"{_NODES}/{self._node}/status"
         return self._json("PATCH", path, {"status": patch})
+
+    def renew_lease(self) -> None:
+        """Write the time into this node's Lease; 404 when the operator has not made it."""
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": self._node, "renewTime": now}
+        self._request("PATCH", self._lease, {"spec": spec}, timeout=_LEASE_TIMEOUT)
 
     def authkey(self, reference: views.AuthkeysReference) -> str:
         """The Secret's `authkey`. Errors never hold any of its content."""

@@ -10,12 +10,14 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
 ACTION_LOG = "/var/log/storagepair/actions.log"
 _ACTION_LOG_LIMIT = 4 * 1024 * 1024
+_MEANWHILE_SECONDS = 5.0
 _NSENTER = ("nsenter", "--target", "1", "--mount", "--uts", "--ipc", "--net", "--")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
@@ -48,6 +50,8 @@ class Host:
     def __init__(self, root: Path = Path("/"), prefix: Sequence[str] = ()) -> None:
         self._root = root
         self._prefix = tuple(prefix)
+        self.meanwhile: Callable[[], None] = lambda: None  # called every few seconds while a program runs on and on
+        self._runner = ThreadPoolExecutor(1, thread_name_prefix="program")  # so that there is a meanwhile
         self.changes = 0  # how many actions this process logged: what was remembered before one may not hold after it
         self._memory: dict[str, tuple[Hashable, object]] = {}
 
@@ -71,10 +75,20 @@ class Host:
 
     def run(self, argv: Sequence[str], *, timeout_seconds: float = 10, stdin: str | None = None) -> Result:
         """Run a program in the host's namespaces; never raises for its failure, see `Result`."""
+        run = self._runner.submit(self._run, argv, timeout_seconds, stdin or "")
+        end = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                return run.result(_MEANWHILE_SECONDS)
+            except TimeoutError:
+                if time.monotonic() < end:  # later it is a program that can't even be killed
+                    self.meanwhile()
+
+    def _run(self, argv: Sequence[str], timeout_seconds: float, stdin: str) -> Result:
         try:
             done = subprocess.run(
                 [*self._prefix, *argv],
-                input=stdin if stdin is not None else "",
+                input=stdin,
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -23,6 +23,7 @@ from storagepair_node_agent.api import Api, ApiError, Document
 from storagepair_node_agent.cycle import Cycle, Pass
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.nodetoken import NoIdentity
+from storagepair_node_agent.signs import Signs
 from storagepair_node_agent.snapshot import Desired
 from storagepair_node_agent.subsystems import preflight
 from storagepair_node_agent.wakeups import Wakeups
@@ -151,7 +152,9 @@ class Loop:
         self._last: Pass | None = None
         self._said = ""
         self._delivery = _Delivery()
+        self._signs = Signs(api)
         self._reported = 0.0  # when the status was last looked at for a difference (monotonic)
+        host.meanwhile = self._give_sign  # making a file system may take an hour; each program has its time limit
 
     def turn(self) -> None:
         """Take the newest document, run a cycle, say what there is to say, deliver the status."""
@@ -163,6 +166,12 @@ class Loop:
             self._last = self._cycle.run(self._with_authkey(self._desired), self._clock_offset(), self._go_on)
             self._say(self._last.sentence(self._node), done=bool(self._last.done))
         self._deliver()
+        self._give_sign()
+
+    def _give_sign(self) -> None:
+        """A sign of life says: this agent works, and what it sees is known. Not so while its status is not taken."""
+        if self._follower.latest is not None and not self._delivery.pause:
+            self._signs.give()
 
     def _go_on(self, so_far: Pass) -> bool:
         """Between actions: what takes long is told meanwhile, and a newer document is not kept waiting for the rest.
@@ -172,6 +181,7 @@ class Loop:
         self._last = so_far
         if not self._told_ready() or time.monotonic() - self._reported > _REPORT_SECONDS:
             self._deliver()
+        self._give_sign()
         latest = self._follower.latest
         return not so_far.done or latest is None or self._taken == _spec_version(latest)
 
@@ -268,6 +278,7 @@ class Loop:
         status = self._status(document, previous or views.NodeStatus())
         # as views: the server fills in defaults that our document leaves out, within lists too
         if status == previous:
+            self._delivery.succeeded()  # what was not taken is not true any more
             return
         try:
             self._follower.answered_with(self._api.patch_status(report.merge_patch(stands, views.document(status))))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from storagepair_node_agent import credentials, documents, loop
-from storagepair_node_agent.api import Api
+from storagepair_node_agent.api import NAMESPACE, Api
 from storagepair_node_agent.cycle import Cycle
 from storagepair_node_agent.host import Host
 from storagepair_node_agent.nodetoken import NodeToken
@@ -146,7 +146,8 @@ def _api(arguments: argparse.Namespace) -> tuple[Api, str]:
         return Api(Transport(user.server, user.tls), user, arguments.node), user.server
     pod = credentials.in_cluster(arguments.api_server)
     transport = Transport(pod.server, pod.tls)
-    return Api(transport, NodeToken(pod, transport, arguments.node), arguments.node), pod.server
+    token = NodeToken(pod, transport, arguments.node)
+    return Api(transport, token, arguments.node, pod.namespace or NAMESPACE), pod.server
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ SOURCE = "storagepair.dev/pair"
 """The annotation of a node's Secret: of which pair the key in it is."""
 
 _RBAC = "rbac.authorization.k8s.io"
+_COORDINATION = "coordination.k8s.io"
 
 
 class NodeKey(NamedTuple):
@@ -45,6 +46,7 @@ class Part:
         return f"{self.prefix}/{middle}{self.plural}" + (f"/{name}" if name else "")
 
 
+LEASE = Part("Lease", f"/apis/{_COORDINATION}/v1", "leases", True)  # what is in it is the agent's
 ACCOUNT = Part("ServiceAccount", "/api/v1", "serviceaccounts", True, ("automountServiceAccountToken",))
 SECRET = Part("Secret", "/api/v1", "secrets", True)
 ROLE = Part("Role", f"/apis/{_RBAC}/v1", "roles", True, ("rules",))
@@ -52,7 +54,7 @@ ROLE_BINDING = Part("RoleBinding", f"/apis/{_RBAC}/v1", "rolebindings", True, ("
 CLUSTER_ROLE = Part("ClusterRole", f"/apis/{_RBAC}/v1", "clusterroles", False, ("rules",))
 CLUSTER_BINDING = Part("ClusterRoleBinding", f"/apis/{_RBAC}/v1", "clusterrolebindings", False, ("roleRef", "subjects"))
 # the account last: whoever gets a token of it has the rights already
-PARTS = (ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_BINDING, ACCOUNT)
+PARTS = (ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_BINDING, LEASE, ACCOUNT)
 
 
 def name_of(node: str) -> str:
@@ -65,7 +67,9 @@ def wanted(part: Part, node: NodeKey, namespace: str) -> dict[str, Any]:
     name = name_of(node.name)
     own: dict[str, Any] = {
         "ServiceAccount": {"automountServiceAccountToken": False},
-        "Role": {"rules": [_rule("", "secrets", name, "get")]},
+        "Lease": {},
+        # a merge patch renews a Lease and can't make one: the agent needs no more than that
+        "Role": {"rules": [_rule("", "secrets", name, "get"), _rule(_COORDINATION, "leases", name, "patch")]},
         # a list or a watch has to name the node in its field selector
         "ClusterRole": {
             "rules": [

@@ -16,6 +16,7 @@ from storagepair_operator.cluster import Cluster
 from storagepair_operator.election import Election
 from storagepair_operator.handlers import Watches
 from storagepair_operator.kinds import Kind, PairKey
+from storagepair_operator.leases import Listener
 from storagepair_operator.reconcile import Reconciler
 from storagepair_operator.registrar import Registrar
 from storagepair_operator.settings import Settings
@@ -49,6 +50,7 @@ class Operator:
         self._writer = Writer(cluster, self._store, socket.gethostname(), self._may_write, self._registrar.keyed)
         self._reconciler = Reconciler(cluster, self._store, self._writer, self._election.leading, settings)
         self._watches = Watches(cluster, self._store, settings)
+        self._listener = Listener(cluster, self._store, settings)
         self._auditor = Auditor(cluster, self._store, settings, self._watches.renew)
 
     async def run(self) -> int:
@@ -63,6 +65,7 @@ class Operator:
             "election": self._election.run(),
             "reconcile": self._reconciler.run(),
             "identities": self._registrar.run(),
+            "leases": self._listener.run(),
             "health": self._health(),
         }
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
@@ -83,6 +86,9 @@ class Operator:
     def _may_write(self) -> bool:
         return self._store.whole.is_set() and self._election.leading.is_set()
 
+    def _metrics(self) -> str:
+        return metrics.exposition(self._writer.writes + self._registrar.writes, self._store.silent_agents)
+
     async def _health(self) -> None:
         pages: dict[str, health.Page] = {
             "/healthz": lambda: (self._auditor.alive, "alive" if self._auditor.alive else "the watches stall"),
@@ -90,7 +96,7 @@ class Operator:
                 self._store.whole.is_set(),
                 "the view is whole" if self._store.whole.is_set() else "no",
             ),
-            "/metrics": lambda: (True, metrics.exposition(self._writer.writes + self._registrar.writes)),
+            "/metrics": lambda: (True, self._metrics()),
         }
         if not self._settings.health_port:
             await asyncio.Event().wait()
@@ -135,6 +141,14 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         help="how often the view is compared with the API server",
     )
     run.add_argument(
+        "--agent-silent-seconds",
+        metavar="N",
+        type=float,
+        default=default.agent_silent_seconds,
+        help="after how long without a sign of life a node's agent is called silent; agents give one every 20 s, so 60 "
+        "or more",
+    )
+    run.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default=default.log_level, help="how much"
     )
     run.add_argument(
@@ -149,6 +163,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         kubeconfig=options.kubeconfig,
         secrets_namespace=options.namespace_of_secrets,
         audit_seconds=options.audit_seconds,
+        agent_silent_seconds=options.agent_silent_seconds,
         log_level=options.log_level,
         health_port=options.health_port,
     )

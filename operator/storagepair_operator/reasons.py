@@ -116,6 +116,13 @@ NODE_NOT_SEEN = _reason(
     "Is the machine up, does Heartbeat run there, are its links up?",
 )
 
+AGENT_SILENT = _reason(
+    "AgentSilent",
+    "A machine's node agent gives no sign of life any more; the service goes on without it, and what is told is old.",
+    "Does its pod run? `kubectl -n storagepair-system get pods -o wide --field-selector spec.nodeName=NODE`; is the "
+    "machine still a node, and labelled? If the pod runs, read its log.",
+)
+
 # Replicated
 REPLICATED = _reason(
     "Replicated",
@@ -216,6 +223,12 @@ FAILOVER = _reason(
 SWITCHOVER = _reason(
     "Switchover",
     "The service moved as asked.",
+    NOTHING,
+)
+
+AGENT_REPORTS = _reason(
+    "AgentReports",
+    "A node agent that was silent gives signs of life again.",
     NOTHING,
 )
 

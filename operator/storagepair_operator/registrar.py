@@ -214,8 +214,8 @@ class Registrar:
         return dict(zip(parts, await asyncio.gather(*(self._list_of(part) for part in parts)), strict=True))
 
     async def _list_of(self, part: Part) -> dict[str, dict[str, Any]]:
-        # of the Secrets no more than the names: what is in them is nobody's business here
-        accept = METADATA_ONLY if part is SECRET else "application/json"
+        # what is in them is not ours: of Secrets it is nobody's business here, of Leases it changes all the time
+        accept = METADATA_ONLY if not part.own else "application/json"
         answer = await self._cluster.call(
             "GET", part.path(self._namespace), query={"labelSelector": LABEL}, accept=accept
         )

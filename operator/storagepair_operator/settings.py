@@ -18,6 +18,9 @@ class Settings:
     audit_seconds: float = 60
     """How often the view is compared with the API server, besides at the start and after every relist."""
 
+    agent_silent_seconds: float = 90
+    """After how long without a renewal of its Lease an agent is called silent. Agents renew every 20 s."""
+
     log_level: str = "info"
     """debug, info, warning or error."""
 

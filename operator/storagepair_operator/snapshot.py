@@ -27,10 +27,12 @@ class Intent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A StorageNode, and when its agent last wrote its status ("" if never): the API server's time."""
+    """A StorageNode; when its agent last wrote its status ("" if never): the API server's time; and since when the
+    agent is silent ("" if it isn't, None while that isn't known): the host's own time. Nothing is planned by that."""
 
     node: StorageNode
     reported: str = ""
+    silent_since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

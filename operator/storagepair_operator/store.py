@@ -64,6 +64,7 @@ class Store:
         self._by_pair: dict[tuple[Kind, PairKey], dict[str, Entry]] = {}
         self._claims = ClaimIndex()
         self._garbled: dict[str, Entry] = {}
+        self._silent_since: dict[str, str] = {}  # by node, see Observed
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put(self, kind: Kind, document: Mapping[str, Any]) -> bool:
@@ -117,6 +118,18 @@ class Store:
             self.unguarded = problem
             self._changed(PAIRS, {key for entry in self._entries[PAIRS].values() for key in entry.keys})
 
+    def hear(self, silent_since: Mapping[str, str]) -> None:
+        """Take note of whose agent is silent (silence.py); only the pairs hear of it for whom that is news."""
+        before, self._silent_since = self._silent_since, dict(silent_since)
+        turned = {n for n in before.keys() | silent_since.keys() if before.get(n) != silent_since.get(n)}
+        if turned:
+            self._changed(NODES, {pair for node, pair in self.nodes().items() if node.name in turned})
+
+    @property
+    def silent_agents(self) -> int:
+        """How many agents are silent now."""
+        return sum(1 for since in self._silent_since.values() if since)
+
     def count(self, kind: Kind) -> int:
         """How many objects of a kind are in view."""
         return len(self._entries[kind])
@@ -140,7 +153,7 @@ class Store:
             failovers=tuple(e.value for e in mine if isinstance(e.value, Failover)),
             switchovers=tuple(by_age(e.value for e in mine if isinstance(e.value, Switchover))),
             nodes={
-                e.name: Observed(e.value, e.reported)
+                e.name: Observed(e.value, e.reported, self._silent_since.get(e.name))
                 for e in _latest(self._entries[NODES][uid] for uid in self._claims.nodes(rivals))
                 if isinstance(e.value, StorageNode)
             },

@@ -62,6 +62,7 @@ class Operator:
         *,
         server: str | None = None,
         audit_seconds: float = 2,
+        silent_seconds: float | None = None,
         log_level: str = "debug",
         root: Path = ROOT,
     ) -> None:
@@ -82,6 +83,7 @@ class Operator:
                 f"--log-level={log_level}",
             ),
             *(f"--audit-seconds={audit_seconds}", f"--health-port={self._port}"),
+            *([f"--agent-silent-seconds={silent_seconds}"] if silent_seconds is not None else []),
         ]
 
     def start(self, *, ready: bool = True) -> Operator:
@@ -102,8 +104,12 @@ class Operator:
     @property
     def writes(self) -> int:
         """How many objects it has written, as it counts itself."""
+        return self.metric("storagepair_operator_writes_total")
+
+    def metric(self, name: str) -> int:
+        """A metric's sum over its labels."""
         lines = (self._get("/metrics") or "").splitlines()
-        return sum(int(line.split()[-1]) for line in lines if not line.startswith("#"))
+        return sum(int(line.split()[-1]) for line in lines if line.startswith(name))
 
     def wait_ready(self, seconds: float = SOON) -> None:
         wait_for(lambda: self.ready, f"the operator to be ready; see {self.log}", seconds)

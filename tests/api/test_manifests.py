@@ -48,7 +48,7 @@ GRANTED = [
     (OPERATOR, "create get list update", RBAC, "clusterrolebindings", ""),
     # only to hand it out: policies/storagenodes.yaml keeps the operator from it
     (OPERATOR, "patch", OURS, "storagenodes/status", ""),
-    (OPERATOR, "create get patch update", "coordination.k8s.io", "leases", SYSTEM),
+    (OPERATOR, "create get list patch update", "coordination.k8s.io", "leases", SYSTEM),
     (AGENT, "create", "", "serviceaccounts/token", SYSTEM),
 ]
 REFUSED = [

@@ -1,24 +1,28 @@
 """Many pairs, and their machines at the API only: each agent carries its document out at once and reports it.
 
 The agents see and write what the real ones do: their StorageNode by a watch, its status by a merge patch of what
-differs, and nothing while nothing changes.
+differs, their Lease every 20 s, and nothing else while nothing changes.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import urllib3
 import yaml
-from api.operator_agents import Agents
+from api.operator_agents import Agents, lease_path, renewal
 from storagepair_crds.views import NodeSpec, document, view
+from storagepair_node_agent.signs import RENEW_SECONDS
 
-from bench.operator_client import Client
+from bench.operator_client import Client, Refused
 from bench.operator_view import API, View
 
 Json = Any
@@ -111,7 +115,13 @@ class Fleet:
         self._of_node = {name: self._machines[pair.name] for pair in pairs for name in pair.nodes}
         self._told: dict[str, Json] = {}
         self._pool = ThreadPoolExecutor(4)
+        self._renewing = ThreadPoolExecutor(4)
+        self._ended = threading.Event()  # the API server has
         seen.listen(self._changed)
+
+    def live(self) -> None:
+        """Renew each node's Lease once a period from now on, spread over it, until the API server ends."""
+        threading.Thread(target=self._live, daemon=True).start()
 
     def _changed(self, plural: str, item: Json) -> None:
         if plural == "storagenodes" and item["metadata"]["name"] in self._of_node:
@@ -121,6 +131,23 @@ class Fleet:
             self._submit(item["metadata"]["name"])
         if plural == "secrets":
             self._submit(item["metadata"]["name"], keyed=True)
+
+    def _live(self) -> None:
+        due = time.monotonic()
+        for node in itertools.cycle(self._of_node):
+            due += RENEW_SECONDS / len(self._of_node)
+            if self._ended.wait(max(0.0, due - time.monotonic())):
+                return
+            if self._view.get("serviceaccounts", f"storagenode-{node}"):
+                self._renewing.submit(self._renew, node)
+
+    def _renew(self, node: str) -> None:
+        try:
+            self._client.merge(lease_path(node), {"spec": renewal(node)}, self._tokens.of(node))
+        except Refused:
+            return  # its rights are just being learnt
+        except (urllib3.exceptions.HTTPError, OSError):
+            self._ended.set()
 
     def _submit(self, account: str, *, keyed: bool = False) -> None:
         node = account.removeprefix("storagenode-")

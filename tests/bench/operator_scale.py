@@ -90,10 +90,11 @@ class World:
         for plural in ("storagepairs", "luns"):
             self.view.follow(plural, path(plural))
         self.view.objects["storagenodes"] = {}
-        Fleet(self.machines, self.tokens, self.view, self.pairs)
+        fleet = Fleet(self.machines, self.tokens, self.view, self.pairs)
         for plural in ("secrets", "serviceaccounts"):
             self.view.follow(plural, f"/api/v1/namespaces/storagepair-system/{plural}")
         self.view.follow("storagenodes", f"{API}/storagenodes")
+        fleet.live()
 
     def all_ready(self) -> bool:
         """Whether every pair and every LUN is."""

@@ -59,7 +59,8 @@ _PLACES: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
     ("summarize.exports", "_acl_state"): ((_ACL, ""),),
 }
 _EVENTS_ONLY = ("summarize.records", "summarize.switchovers")
-_GOOD = {"Replicated"}  # the one reason of a True condition that is not written beside its status
+# the reasons of a condition that is not False, where they are not written beside its status
+_NOT_FALSE = {"Replicated": "True", "AgentSilent": "Unknown"}
 
 
 def operator_uses() -> set[Use]:
@@ -115,7 +116,7 @@ def _condition(call: ast.Call | None) -> str:
 def _status(call: ast.Call | None, reason: str) -> str:
     """A condition's status; of a Switchover its phase, which is in words what its three conditions say."""
     if call is None:
-        return "True" if reason in _GOOD else "False"
+        return _NOT_FALSE.get(reason, "False")
     if _name(call) == "Objection":
         return "Refused"
     words = [ast.unparse(argument) for argument in call.args[:2]]

@@ -17,7 +17,7 @@ _INTRODUCTION = [
 
 def metrics() -> str:
     """The page docs/reference/metrics.md."""
-    text = exposition({("StoragePair", "status"): 1})
+    text = exposition({("StoragePair", "status"): 1}, 0)
     rows = []
     for name, help_, type_ in re.findall(r"^# HELP (\S+) (.*)\n# TYPE \1 (\S+)$", text, flags=re.MULTILINE):
         labels = sorted(

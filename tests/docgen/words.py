@@ -17,7 +17,8 @@ from docgen.markdown import cell, page, table
 KINDS = {
     "StoragePair": {
         "Ready": "The summary: the pair serves, the other machine can take over, both copies are up to date. While it "
-        "is not served, or not accepted, the reason is that of Serving or of Accepted.",
+        "is not served, or not accepted, the reason is that of Serving or of Accepted. Unknown while nothing speaks "
+        "against it but that an agent is silent: what it was made from is old then.",
         "Accepted": "Whether the document is carried out on the hosts.",
         "Serving": "Whether exactly one machine serves.",
         "Replicated": "Whether both copies of the data are good, by the word of the machine that serves.",
@@ -142,6 +143,10 @@ def event_uses() -> dict[str, set[tuple[str, str, str]]]:
         "A pair that was held for its hosts ended": {
             ("StoragePair", "Normal", str(reason)) for reason in (operator.TORN_DOWN, operator.FORGOTTEN)
         },
+        "An agent fell silent, or is back": {
+            ("StoragePair", "Warning", str(operator.AGENT_SILENT)),
+            ("StoragePair", "Normal", str(operator.AGENT_REPORTS)),
+        },
         "A condition turned": turned,
         "A host complains": complaints,
     }
@@ -161,6 +166,8 @@ _ABOUT = {
     "The service moved": "With the times, the cause, and the pause that initiators felt where the hosts saw it.",
     "A pair that was held for its hosts ended": "A deletion with the policy Teardown is over, or was let go of.",
     "A Switchover went on": "On the Switchover and on its pair.",
+    "An agent fell silent, or is back": "The note names the node. Not told of a machine that the other one knows to be "
+    "gone.",
     "A condition turned": "The note is the condition's message.",
     "A host complains": "A condition of a StorageNode became False; the note begins with the node and the condition.",
 }

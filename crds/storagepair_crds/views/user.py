@@ -74,6 +74,7 @@ class PairNodeStatus(Struct, frozen=True, kw_only=True):
     ready: str = "Unknown"  # True | False | Unknown
     role: str = "Unknown"  # Active | Standby | Unknown
     disk_state: str = "Unknown"  # DRBD's: UpToDate, Inconsistent, ...
+    agent_silent_since: str = ""  # RFC 3339; "" while its agent gives signs of life
 
 
 class PairStatus(Struct, frozen=True, kw_only=True):

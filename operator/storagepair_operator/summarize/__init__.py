@@ -44,6 +44,7 @@ def summarize(snapshot: Snapshot, plan: Plan, now: datetime) -> Summary:
         *_asked(snapshot, plan, now),
         *(records.move_event(pair, failover) for failover in failovers),
         *_turned(snapshot, status, luns, acls, now),
+        *records.agents_turned(pair, status, now),
         *_ended(pair, plan, now),
         *records.complaints(pair, hosts, now),
     )

@@ -1,4 +1,8 @@
-"""A pair's two machines, for people: ready, role, disk, and what is wrong."""
+"""A pair's two machines, for people: ready, role, disk, and what is wrong.
+
+Of a machine whose agent is silent the last report is all there is: role and disk stay as told, and the silence is said
+beside it. Where the other machine tells that it is gone, that says more, and the silence is no news.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,64 @@ from collections.abc import Iterable, Mapping
 
 from storagepair_crds.views import Condition, NodeStatus, PairNodeStatus, PairStatus
 
-from storagepair_operator import reasons
+from storagepair_operator import moments, reasons
 from storagepair_operator.roles import Roles, leftover, unseen
 from storagepair_operator.snapshot import Observed
 from storagepair_operator.summarize.conditions import FALSE, TRUE, UNKNOWN, State, find
 
-_BY_SEVERITY = (reasons.NODE_NOT_READY, reasons.NODE_NOT_SEEN, reasons.WAITING_FOR_AGENT, reasons.APPLYING)
+_BY_SEVERITY = (
+    *(reasons.NODE_NOT_READY, reasons.NODE_NOT_SEEN, reasons.WAITING_FOR_AGENT),
+    *(reasons.AGENT_SILENT, reasons.APPLYING),
+)
 
 
-def nodes_ready(hosts: Mapping[str, Observed | None], old: PairStatus, generation: int) -> State:
+def silent_agents(hosts: Mapping[str, Observed | None], old: PairStatus) -> dict[str, str]:
+    """Since when which machines' agents are silent. Where that isn't known (after a start) it is as it was told."""
+    told = {node.name: node.agent_silent_since for node in old.nodes}
+    since = {
+        name: told.get(name, "") if host.silent_since is None else host.silent_since
+        for name, host in hosts.items()
+        if host is not None
+    }
+    return {name: moments.seconds(moments.parse(moment)) for name, moment in since.items() if moment}
+
+
+def nodes_ready(
+    hosts: Mapping[str, Observed | None], silent: Mapping[str, str], old: PairStatus, generation: int
+) -> State:
     """The condition NodesReady: its reason is the worst machine's, its message tells of all, the worst first."""
     settled = _settled(old, generation)
     problems: dict[tuple[reasons.Reason, str], list[str]] = {}
     for name in hosts:
-        for problem in _problems(name, hosts, settled):
+        for problem in _problems(name, hosts, silent.get(name, ""), settled):
             problems.setdefault(problem, []).append(name)
     if not problems:
         return State("NodesReady", TRUE, reasons.NODES_READY, f"{' and '.join(hosts)} are ready")
     ordered = sorted(problems, key=lambda problem: _BY_SEVERITY.index(problem[0]))
     message = "; ".join(f"{' and '.join(problems[problem])}: {problem[1]}" for problem in ordered)
+    if ordered[0][0] == reasons.AGENT_SILENT:
+        return State("NodesReady", UNKNOWN, reasons.AGENT_SILENT, message)
     return State("NodesReady", FALSE, ordered[0][0], message)
 
 
-def at_a_glance(hosts: Mapping[str, Observed | None], roles: Roles) -> tuple[PairNodeStatus, ...]:
+def at_a_glance(
+    hosts: Mapping[str, Observed | None], silent: Mapping[str, str], roles: Roles
+) -> tuple[PairNodeStatus, ...]:
     """Each machine in three words."""
-    return tuple(_glance(name, hosts, roles) for name in hosts)
+    return tuple(_glance(name, hosts, silent.get(name, ""), roles) for name in hosts)
+
+
+def unheard(node: PairNodeStatus) -> bool:
+    """Whether nothing but an old report tells of a machine: the agent is silent, and the other machine sees it."""
+    return node.ready == UNKNOWN and node.agent_silent_since != ""
+
+
+def silence(name: str, since: str) -> str:
+    """What is said of a silent agent, with the remedy."""
+    return (
+        f"its node agent is silent since {since}, so what is told of {name} is as old; the service goes on without the "
+        f"agent. Is its pod there? kubectl -n storagepair-system get pods -o wide --field-selector spec.nodeName={name}"
+    )
 
 
 def false_conditions(status: NodeStatus) -> list[Condition]:
@@ -50,7 +87,9 @@ def _settled(old: PairStatus, generation: int) -> bool:
     return condition is not None and condition.status == TRUE and condition.observed_generation == generation
 
 
-def _problems(name: str, hosts: Mapping[str, Observed | None], settled: bool) -> list[tuple[reasons.Reason, str]]:
+def _problems(
+    name: str, hosts: Mapping[str, Observed | None], silent_since: str, settled: bool
+) -> list[tuple[reasons.Reason, str]]:
     """What is wrong with a machine: reason and message."""
     host, peer = hosts[name], _peer(name, hosts)
     if host is None or host.node.status.observed_generation < 0:
@@ -59,8 +98,11 @@ def _problems(name: str, hosts: Mapping[str, Observed | None], settled: bool) ->
     if peer is not None and unseen(host, peer):
         seer = peer.node.metadata.name
         return [(reasons.NODE_NOT_SEEN, f"not seen by Heartbeat on {seer}; is the machine up, and are its links?")]
-    if complaints := false_conditions(status):
-        return [(reasons.NODE_NOT_READY, f"{c.type}: {c.message or c.reason}") for c in complaints]
+    complaints = [(reasons.NODE_NOT_READY, f"{c.type}: {c.message or c.reason}") for c in false_conditions(status)]
+    if silent_since:
+        return [*complaints, (reasons.AGENT_SILENT, silence(name, silent_since))]
+    if complaints:
+        return complaints
     if not settled and status.observed_generation < host.node.metadata.generation:
         return [(reasons.APPLYING, "the node agent is carrying out the newest document")]
     ready = find(status.conditions, "Ready")
@@ -69,19 +111,21 @@ def _problems(name: str, hosts: Mapping[str, Observed | None], settled: bool) ->
     return []
 
 
-def _glance(name: str, hosts: Mapping[str, Observed | None], roles: Roles) -> PairNodeStatus:
+def _glance(name: str, hosts: Mapping[str, Observed | None], silent_since: str, roles: Roles) -> PairNodeStatus:
     host, peer = hosts[name], _peer(name, hosts)
     if host is None or host.node.status.observed_generation < 0:
         return PairNodeStatus(name=name)
     status = host.node.status
     if peer is not None and (leftover(host, peer) or unseen(host, peer)):
-        return PairNodeStatus(name=name, ready=FALSE, disk_state=peer.node.status.replication.peer_disk_state)
+        disk = peer.node.status.replication.peer_disk_state
+        return PairNodeStatus(name=name, ready=FALSE, disk_state=disk, agent_silent_since=silent_since)
     ready = find(status.conditions, "Ready")
     return PairNodeStatus(
         name=name,
-        ready=ready.status if ready else UNKNOWN,
+        ready=ready.status if ready and not silent_since else UNKNOWN,
         role=_role(host, roles),
         disk_state=status.replication.disk_state,
+        agent_silent_since=silent_since,
     )
 
 

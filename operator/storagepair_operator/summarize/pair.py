@@ -22,9 +22,10 @@ def pair_status(
 ) -> PairStatus:
     """What `kubectl get` and `describe` show of a pair."""
     generation = pair.metadata.generation
-    ready_nodes = machines.nodes_ready(hosts, pair.status, generation)
+    silent = machines.silent_agents(hosts, pair.status)
+    ready_nodes = machines.nodes_ready(hosts, silent, pair.status, generation)
     phrase, replicated = _replicated(hosts, roles)
-    serving = _serving(hosts, roles, ready_nodes)
+    serving = _serving(hosts, roles, ready_nodes, silent)
     ready = _ready(verdict, serving, ready_nodes, replicated, hosts, roles)
     if plan.ending and pair.metadata.deletion_timestamp:
         ready = State("Ready", FALSE, reasons.TEARING_DOWN, plan.ending)
@@ -36,7 +37,7 @@ def pair_status(
         ready_nodes,
         *conditions.stalled(ready, verdict),
     )
-    glance = machines.at_a_glance(hosts, roles)
+    glance = machines.at_a_glance(hosts, silent, roles)
     return PairStatus(
         observed_generation=generation,
         conditions=conditions.turn(pair.status.conditions, states, generation, now),
@@ -56,7 +57,7 @@ def _accepted(verdict: Verdict, plan: Plan) -> State:
     return state._replace(message=f"{state.message}; kept though its object is gone: {', '.join(plan.kept)}")
 
 
-def _serving(hosts: Hosts, roles: Roles, ready_nodes: State) -> State:
+def _serving(hosts: Hosts, roles: Roles, ready_nodes: State, silent: Mapping[str, str]) -> State:
     if roles.both:
         message = (
             f"{' and '.join(hosts)} both have the role Primary: their data diverges with every write. Stop the "
@@ -64,7 +65,9 @@ def _serving(hosts: Hosts, roles: Roles, ready_nodes: State) -> State:
         )
         return State("Serving", FALSE, reasons.DUAL_PRIMARY, message)
     if roles.active is not None:
-        return State("Serving", TRUE, reasons.SERVING, f"{roles.active.node.metadata.name} serves")
+        name = roles.active.node.metadata.name
+        heard = f", as of {silent[name]}" if name in silent else ""
+        return State("Serving", TRUE, reasons.SERVING, f"{name} serves{heard}")
     if roles.unconfirmed is not None:
         name = roles.unconfirmed.node.metadata.name
         message = f"{name} served when last heard of; the other machine does not see it and has not taken over yet"
@@ -133,11 +136,14 @@ def _ready(
     active = roles.active.node.metadata.name
     wrong = [state.message for state in (ready_nodes, replicated) if state.status != TRUE]
     if wrong:
-        reason = reasons.APPLYING if _only_applying(ready_nodes, replicated) else reasons.DEGRADED
-        return State("Ready", FALSE, reason, f"{active} serves, but {'; '.join(wrong)}")
+        message = f"{active} serves, but {'; '.join(wrong)}"
+        if _only(reasons.AGENT_SILENT, ready_nodes, replicated):
+            return State("Ready", UNKNOWN, reasons.AGENT_SILENT, message)
+        reason = reasons.APPLYING if _only(reasons.APPLYING, ready_nodes, replicated) else reasons.DEGRADED
+        return State("Ready", FALSE, reason, message)
     other = next((name for name in hosts if name != active), "nobody")
     return State("Ready", TRUE, reasons.READY, f"{active} serves, {other} can take over, both copies are up to date")
 
 
-def _only_applying(ready_nodes: State, replicated: State) -> bool:
-    return ready_nodes.reason == reasons.APPLYING and replicated.status == TRUE
+def _only(reason: reasons.Reason, ready_nodes: State, replicated: State) -> bool:
+    return ready_nodes.reason == reason and replicated.status == TRUE

@@ -18,6 +18,7 @@ from storagepair_crds.views import (
     InitiatorACLStatus,
     LUNStatus,
     Metadata,
+    PairNodeStatus,
     PairReference,
     PairStatus,
     StorageNode,
@@ -28,7 +29,7 @@ from storagepair_operator import moments, reasons
 from storagepair_operator.kinds import PAIRS, Kind
 from storagepair_operator.snapshot import Observed, Snapshot
 from storagepair_operator.summarize.conditions import FALSE, TRUE, find
-from storagepair_operator.summarize.machines import false_conditions
+from storagepair_operator.summarize.machines import false_conditions, silence, unheard
 from storagepair_operator.summarize.model import Event
 
 PAIR_LABEL = "storagepair.dev/pair"
@@ -160,6 +161,36 @@ def turned(
             note=condition.message,
             time=moments.micro(now),
         )
+
+
+def agents_turned(pair: StoragePair, new: PairStatus, now: datetime) -> Iterator[Event]:
+    """An event for each machine whose agent fell silent, and for each that was and reports again. Named by the silence,
+    so that it is told once however often the operator starts anew."""
+    before = {node.name: node for node in pair.status.nodes}
+    for node in new.nodes:
+        old = before.get(node.name, PairNodeStatus(name=node.name))
+        since = node.agent_silent_since
+        if unheard(node) and not unheard(old):
+            note = f"{node.name}: {silence(node.name, since)}"
+            yield _agent_event(pair, node.name, since, "Warning", reasons.AGENT_SILENT, note, now)
+        if unheard(old) and not since:
+            note = f"{node.name}: its node agent reports again; it was silent since {old.agent_silent_since}"
+            yield _agent_event(pair, node.name, old.agent_silent_since, "Normal", reasons.AGENT_REPORTS, note, now)
+
+
+def _agent_event(
+    pair: StoragePair, node: str, since: str, type_: str, reason: reasons.Reason, note: str, now: datetime
+) -> Event:
+    return Event(
+        name=event_name(pair.metadata, node, reason, since),
+        kind=PAIRS,
+        about=pair.metadata,
+        type=type_,
+        reason=reason,
+        action="Listen",
+        note=note,
+        time=moments.micro(now),
+    )
 
 
 def complaints(pair: StoragePair, hosts: Iterable[Observed], now: datetime) -> Iterator[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import time
 
@@ -54,6 +55,20 @@ def test_patch_status(server, api):
     method, _, _, headers, body = server.requests[-1]
     assert (method, headers["Content-Type"]) == ("PATCH", "application/merge-patch+json")
     assert json.loads(body) == {"status": {"agentVersion": "1"}}
+
+
+def test_a_lease_is_renewed_and_nothing_else_of_it_is_touched(server, api):
+    path = "/apis/coordination.k8s.io/v1/namespaces/storagepair-system/leases/storagenode-node1"
+    with pytest.raises(ApiError) as missing:
+        api.renew_lease()
+    assert missing.value.status == 404
+    server.answers[path] = (200, {})
+    api.renew_lease()
+    method, _, _, headers, body = server.requests[-1]
+    assert (method, headers["Content-Type"]) == ("PATCH", "application/merge-patch+json")
+    spec = json.loads(body)["spec"]
+    assert (set(spec), spec["holderIdentity"]) == ({"holderIdentity", "renewTime"}, "node1")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", spec["renewTime"])
 
 
 def test_refusals_and_silence(server, api):

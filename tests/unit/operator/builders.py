@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -240,6 +241,12 @@ def running(
     statuses = (active or status("Active"), standby or status())
     first = written(snapshot(*things), statuses)
     return snapshot(*things, nodes=written(snapshot(*things, nodes=first), statuses))
+
+
+def silent(view: Snapshot, **since: str | None) -> Snapshot:
+    """The same, with agents silent since some moment; "" for one that renews, None where it isn't known."""
+    nodes = {name: replace(seen, silent_since=since.get(name)) for name, seen in view.nodes.items()}
+    return replace(view, nodes=nodes)
 
 
 def served(name: str = "datastore1", number: int = 1, size: int = 64 * MIB, state: str = "Serving") -> NodeLUNStatus:

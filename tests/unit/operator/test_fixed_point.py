@@ -23,6 +23,7 @@ from unit.operator.builders import (
     node,
     ready,
     served,
+    silent,
     snapshot,
     status,
     with_spec,
@@ -161,10 +162,25 @@ def test_nothing_is_taken_from_a_host_that_was_not_asked_for(world: tuple[Snapsh
                 assert states[each.name] == "Present"
 
 
-@given(worlds())
+SINCE = st.sampled_from([None, "", "2026-03-01T11:50:00Z"])
+
+
+@given(worlds(), SINCE, SINCE)
 @settings(max_examples=200, deadline=None)
-def test_statuses_come_to_rest_and_then_nothing_is_told(world: tuple[Snapshot, dict[str, Intent]]) -> None:
+def test_nothing_is_planned_by_an_agents_silence(
+    world: tuple[Snapshot, dict[str, Intent]], one: str | None, two: str | None
+) -> None:
     view, intents = world
+    assert plan(silent(view, node1=one, node2=two), intents, SECRETS, NOW) == plan(view, intents, SECRETS, NOW)
+
+
+@given(worlds(), SINCE, SINCE)
+@settings(max_examples=200, deadline=None)
+def test_statuses_come_to_rest_and_then_nothing_is_told(
+    world: tuple[Snapshot, dict[str, Intent]], one: str | None, two: str | None
+) -> None:
+    view, intents = world
+    view = silent(view, node1=one, node2=two)
     done = plan(view, intents, SECRETS, NOW)
     told = summarize(view, done, NOW)
     assert view.pair is not None

@@ -14,6 +14,7 @@ from storagepair_operator.identities import (
     ACCOUNT,
     CLUSTER_BINDING,
     CLUSTER_ROLE,
+    LEASE,
     PARTS,
     ROLE,
     ROLE_BINDING,
@@ -103,7 +104,7 @@ def test_a_node_gets_its_rights_before_its_account_and_its_key_when_there_is_one
         world.adds()
         await soon(lambda: created(ACCOUNT) in world.writes())
         assert world.writes() == [
-            created(each) for each in (ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_BINDING, ACCOUNT)
+            created(each) for each in (ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_BINDING, LEASE, ACCOUNT)
         ]
         assert world.body(created(ACCOUNT))["metadata"]["name"] == "storagenode-node1"
         owner = {"apiVersion": "storagepair.dev/v1alpha1", "kind": "StorageNode", "name": "node1", "uid": NODE1.uid}
