@@ -58,6 +58,7 @@ def test_a_storage_node_is_a_bare_server_with_all_that_the_stack_needs(bare_lab:
     assert bare_lab.node1.read("/etc/machine-id") != bare_lab.node2.read("/etc/machine-id")
 
 
+@pytest.mark.drill
 def test_a_bond_hides_a_pulled_cable_and_a_dead_switch(bare_lab: Lab) -> None:
     node = bare_lab.node1
     make_service_bonds(bare_lab)
@@ -79,6 +80,7 @@ def test_a_bond_hides_a_pulled_cable_and_a_dead_switch(bare_lab: Lab) -> None:
     assert carrier(node, "eth1") == "1"
 
 
+@pytest.mark.drill
 def test_the_replication_network_is_apart_from_the_service_network(bare_lab: Lab) -> None:
     make_service_bonds(bare_lab)
     make_bond(bare_lab.node1, "bond1", ("eth2", "eth3"), "192.168.1.131")
@@ -107,6 +109,7 @@ def test_a_machine_comes_back_after_a_power_cut_with_its_disk_and_its_cables(bar
     assert abs(float(node.ssh("date +%s.%N").stdout) - time.time()) < 2
 
 
+@pytest.mark.drill
 def test_a_machine_that_reboots_itself_is_rebooted_and_not_gone(bare_lab: Lab) -> None:
     # Heartbeat does this when a resource will not stop
     node = bare_lab.node2
@@ -136,6 +139,7 @@ def test_a_snapshot_is_the_whole_lab(bare_lab: Lab) -> None:
         assert abs(float(guest.ssh("date +%s.%N").stdout) - time.time()) < 1
 
 
+@pytest.mark.drill
 def test_a_snapshot_remembers_which_machines_had_no_power(bare_lab: Lab) -> None:
     bare_lab.node2.power_cut()
     bare_lab.snapshot("one-off")
@@ -149,6 +153,7 @@ def test_a_snapshot_remembers_which_machines_had_no_power(bare_lab: Lab) -> None
     assert bare_lab.node2.ssh("test -e /root/file", check=False).returncode == 1
 
 
+@pytest.mark.drill
 def test_the_way_to_the_api_server_can_be_cut_while_ssh_works(bare_lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
