@@ -53,7 +53,9 @@ class Gate(ThreadingHTTPServer):
         """How many requests come in a window of time."""
         before = self.requests
         time.sleep(seconds)  # what is counted is what comes within it
-        return self.requests - before
+        found = self.requests - before
+        print(f"{found} requests in {seconds:g} s")
+        return found
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is none of a test's business."""

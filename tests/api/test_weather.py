@@ -21,7 +21,7 @@ from lab.waiting import wait_for
 AUDIT_SECONDS = 5.0
 WINDOW_SECONDS = 10.0
 FEW = 400
-"""Requests within the window: ten times of what an operator makes of it. A storm is thousands."""
+"""Requests within the window: an operator makes 40 to 90 of it. A storm is thousands."""
 
 KINDS = ("failovers", "initiatoracls", "luns", "storagenodes", "storagepairs", "switchovers")
 

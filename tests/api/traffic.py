@@ -50,4 +50,6 @@ class Traffic:
         """How many requests come in a window of time."""
         before = self.count()
         time.sleep(seconds)  # what is counted is what comes within it
-        return self.count() - before
+        found = self.count() - before
+        print(f"{found} requests in {seconds:g} s")
+        return found
