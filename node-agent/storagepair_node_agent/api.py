@@ -96,12 +96,15 @@ class Api:
     def watch(self, resource_version: str) -> Iterator[Change | None]:
         """Changes after `resource_version`, None for a bookmark, until the server ends the stream.
 
-        Raises ApiError; with status 410 the version is too old and the caller has to get() first.
+        "" stands for now, and the first change is then what is there. Raises ApiError; with status 410 the version is
+        older than all that the server remembers.
         """
         query = (
             f"?watch=true&allowWatchBookmarks=true&timeoutSeconds={_WATCH_SECONDS}"
-            f"&fieldSelector=metadata.name%3D{self._node}&resourceVersion={resource_version}"
+            f"&fieldSelector=metadata.name%3D{self._node}"
         )
+        if resource_version:
+            query += f"&resourceVersion={resource_version}"
         timeout = urllib3.Timeout(connect=5, read=_WATCH_SILENCE_SECONDS)
         response = self._request("GET", _NODES + query, timeout=timeout, stream=True)
         try:

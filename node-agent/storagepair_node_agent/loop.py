@@ -35,6 +35,7 @@ _FIRST_ANSWER_SECONDS = 10.0
 _REPORT_SECONDS = 2.0  # a report that is older than this is renewed before more is done
 _BACKOFF_SECONDS = 1.0
 _BACKOFF_LIMIT_SECONDS = 30.0
+_GONE = 410
 _IDENTITY_LIMIT_SECONDS = 10.0  # a pair that has just been applied waits for this
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Follower(threading.Thread):
         self._lock = threading.Lock()
         self._latest: Document | None = None
         self._complaint = ""
+        self._too_old = False  # whether the object's own version is older than what the server remembers
         self.answered = threading.Event()  # the API server said something, or did not answer
 
     @property
@@ -79,21 +81,29 @@ class Follower(threading.Thread):
     def run(self) -> None:
         pause = _BACKOFF_SECONDS
         while True:
+            began, limit, wait = time.monotonic(), _BACKOFF_LIMIT_SECONDS, 0.0
             try:
                 self._follow()
-                pause = _BACKOFF_SECONDS
+                if time.monotonic() - began > _BACKOFF_SECONDS:  # watches end, but not at once
+                    pause = _BACKOFF_SECONDS
+                    continue
             except ApiError as error:
-                if error.status == 410:  # the watch's version is too old: get again
+                if error.status == _GONE and not self._too_old:
+                    self._too_old = True
                     continue
                 self._complain(str(error))
                 limit = _IDENTITY_LIMIT_SECONDS if isinstance(error, NoIdentity) else _BACKOFF_LIMIT_SECONDS
-                pause = min(pause, limit)
-                wait = max(pause, error.retry_after_seconds)
-                time.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the hosts, no secret
-                pause = min(pause * 2, limit)
+                wait = error.retry_after_seconds
+            pause = min(pause, limit)
+            time.sleep(max(pause, wait) * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the hosts, no secret
+            pause = min(pause * 2, limit)
 
     def _follow(self) -> None:
-        """One list-and-watch, until the server ends the watch."""
+        """One read and a watch from there, until the server ends the watch.
+
+        An object that nobody changes has an old version, and a server that was restarted since knows no change from
+        then on: reading it again gives the same version. Then the watch begins with what is there now.
+        """
         document = self._api.get()
         self.answered.set()
         if self._complaint:
@@ -102,9 +112,10 @@ class Follower(threading.Thread):
         self.offer(document)
         # without an object any version of the collection will do: "0" is whatever the server has
         version = document["metadata"]["resourceVersion"] if document else "0"
-        for change in self._api.watch(version):
+        for change in self._api.watch("" if self._too_old else version):
             if change is not None:
                 self.offer(None if change.deleted else change.document)
+        self._too_old = False
 
     def _complain(self, text: str) -> None:
         """Said once; the host goes on without."""

@@ -40,7 +40,7 @@ _TOLD = 20_000
 """How many names of events and keys are remembered, so that they are not offered again and again."""
 
 _NOTE, _WORD = 1024, 128
-"""How long an event's note may be, and its reason."""
+"""How long an event's note may be, in bytes (the API server says characters, and counts bytes), and its reason."""
 
 _KEY_SECONDS = 300
 """How often a key is offered again to hosts that have none: somebody may have deleted it before it got there."""
@@ -218,7 +218,7 @@ class Writer:
             "type": event.type,
             "reason": event.reason[:_WORD],
             "action": event.action[:_WORD],
-            "note": event.note if len(event.note) <= _NOTE else event.note[: _NOTE - 1] + "…",
+            "note": note_of(event.note),
         }
         try:
             answer = await self._create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
@@ -299,6 +299,12 @@ def _reference(event: Event) -> dict[str, str]:
         "uid": about.uid,
         "resourceVersion": about.resource_version,
     }
+
+
+def note_of(text: str) -> str:
+    """An event's note, cut to what the API server takes."""
+    data, mark = text.encode(), "…"
+    return text if len(data) <= _NOTE else data[: _NOTE - len(mark.encode())].decode(errors="ignore") + mark
 
 
 def _difference(old: Struct, new: Struct) -> str:

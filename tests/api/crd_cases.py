@@ -213,6 +213,12 @@ REFUSED: list[tuple[str, list[Change], str, str]] = [
     (MOVE, [("spec.reason", "a" * 257)], "spec.reason", "may not be more than 256 bytes"),
 ]
 
+# what no rule can read: refused too, and named, in CEL's words
+UNREADABLE: list[tuple[str, list[Change], str, str]] = [
+    (MOVE, [("spec.notAfter", [])], "spec.notAfter", "must be one RFC 3339 time"),
+    (MOVE, [("spec.notAfter", ["2126-01-31T22:30:00Z"])], "spec.notAfter", "must be one RFC 3339 time"),
+]
+
 ACCEPTED: list[tuple[str, list[Change]]] = [
     *((kind, []) for kind in DOCUMENTS),
     (PAIR, [("metadata.name", "a" * 63)]),

@@ -51,8 +51,9 @@ class Agents:
     stays there; only Absent takes it away.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, *, every_seconds: float = 0.1) -> None:
         self.pair = pair
+        self._every_seconds = every_seconds
         self.active = pair.nodes[0]
         self.dead: set[str] = set()
         self.silent: set[str] = set()  # no report and no renewal of its Lease
@@ -84,7 +85,7 @@ class Agents:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(self._every_seconds):
             for name in self.pair.nodes:
                 if name not in self.dead | self.silent:
                     with contextlib.suppress(ApiUnreachable):

@@ -1,21 +1,26 @@
-"""A way to the API server that a test can cut."""
+"""A way to the API server that a test can cut, or make slow."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 
 from api.operator_world import free_port
 
 
 class Relay:
-    """A TCP relay in front of the API server that can be cut, so that one client is cut off and nobody else."""
+    """A TCP relay in front of the API server that can be cut, so that one client is cut off and nobody else.
+
+    With `delay_seconds` every answer is so late.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
+        self.delay_seconds = 0.0
         self.port = free_port()
         self.mend()
 
@@ -51,11 +56,13 @@ class Relay:
                 continue
             self._open |= {near, far}
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self._pump, args=(source, sink, source is far), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
+            while data := source.recv(2**20):
+                if answers:
+                    time.sleep(self.delay_seconds)  # what comes meanwhile is sent with the next piece
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from api.crd_cases import ACCEPTED, ACL, DOCUMENTS, FIXED, FREE, LUN, MOVE, PAIR, REFUSED, SNODE, Change
+from api.crd_cases import ACCEPTED, ACL, DOCUMENTS, FIXED, FREE, LUN, MOVE, PAIR, REFUSED, SNODE, UNREADABLE, Change
 from lab.apiclient import ApiClient, ApiError
 from lab.controlplane import ControlPlane
 from lab.kubectl import apply_crds, kubectl
@@ -99,6 +99,17 @@ def test_refused_at_creation(api: ApiClient, kind: str, changes: list[Change], f
     assert_says(refused.value, field, message)
 
 
+@pytest.mark.parametrize(("kind", "changes", "field", "message"), UNREADABLE)
+def test_what_a_rule_cannot_read_is_refused(
+    api: ApiClient, kind: str, changes: list[Change], field: str, message: str
+) -> None:
+    with pytest.raises(ApiError, match=message) as refused:
+        dry_create(api, kind, *changes)
+    assert refused.value.status == 422
+    assert f"{field}: " in str(refused.value)
+    assert {problem.field for problem in validate(changed(DOCUMENTS[kind], *changes))} == {field}
+
+
 @pytest.mark.parametrize(("kind", "changes"), ACCEPTED)
 def test_accepted_at_creation(api: ApiClient, kind: str, changes: list[Change]) -> None:
     answer = dry_create(api, kind, *changes)
@@ -163,7 +174,7 @@ def rules(kind: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", sorted(DOCUMENTS))
 def test_every_rule_has_a_case(kind: str) -> None:
-    said = [message for case, _, _, message in REFUSED if case == kind]
+    said = [message for case, _, _, message in (*REFUSED, *UNREADABLE) if case == kind]
     said += [message for case, _, _, _, message in FIXED if case == kind]
     for rule in rules(kind):
         assert any(message in rule for message in said), f"no case is refused with: {rule}"

@@ -166,6 +166,8 @@ def test_the_agent_runs_as_the_host_needs_it(api: ApiClient) -> None:
     pod = daemon_set["template"]["spec"]
     (container,) = pod["containers"]
     assert daemon_set["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 1
+    # it has no readiness of its own: one that dies at its start would be rolled out to both machines within seconds
+    assert daemon_set["minReadySeconds"] >= 10
     assert (pod["hostPID"], pod["hostNetwork"]) == (True, True)
     assert pod["serviceAccountName"] == AGENT
     assert pod["tolerations"] == [{"operator": "Exists"}]

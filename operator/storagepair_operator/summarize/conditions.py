@@ -14,6 +14,10 @@ from storagepair_operator.plan.model import Verdict
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
+_LONGEST = 32768
+"""The CRDs' limit of a message. One that is longer would be refused with its whole status, again and again."""
+
+
 class State(NamedTuple):
     """What a condition says, without its dates."""
 
@@ -61,7 +65,7 @@ def _turn(before: Condition | None, state: State, generation: int, now: datetime
         type=state.type,
         status=state.status,
         reason=state.reason,
-        message=state.message,
+        message=state.message if len(state.message) <= _LONGEST else state.message[: _LONGEST - 1] + "…",
         observed_generation=generation,
         last_transition_time=before.last_transition_time if before and same else moments.seconds(now),
     )

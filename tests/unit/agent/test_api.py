@@ -11,7 +11,7 @@ import time
 import pytest
 import yaml
 from storagepair_crds import views
-from storagepair_node_agent import credentials
+from storagepair_node_agent import credentials, loop
 from storagepair_node_agent.api import Api, ApiError, Change
 from storagepair_node_agent.loop import Follower
 from storagepair_node_agent.transport import Transport
@@ -145,6 +145,43 @@ def test_the_follower_goes_through_deletion_expiry_and_outage(server, api):
     seen = [w and (w["metadata"]["uid"], w["metadata"]["generation"]) for w in woken[:6]]
     assert seen == [("u", 1), ("u", 2), ("u", 1), None, ("u2", 1), ("u", 1)]
     assert follower.answered.is_set()
+
+
+def watches(server):
+    return [query for _, _, query, _, _ in server.requests if "watch=true" in query]
+
+
+def test_an_object_older_than_the_servers_memory_is_watched_from_now(server, api, monkeypatch):
+    """Reading it again gives the same old version: without a pause that was a storm, with one a blind agent."""
+    monkeypatch.setattr(loop, "_BACKOFF_SECONDS", 0.2)
+    server.answers[f"{NODES}/node1"] = (200, node("1"))
+    gone = [{"type": "ERROR", "object": {"code": 410}}]
+    server.events = [gone, [{"type": "ADDED", "object": node("1")}], *[gone] * 50]
+    follower = Follower(api, lambda: None)
+    follower.start()
+    wait(lambda: len(watches(server)) >= 4)
+    versions = ["resourceVersion=1" in query for query in watches(server)[:4]]
+    assert versions == [True, False, True, False]
+    wait(lambda: len(watches(server)) >= 5)
+    time.sleep(0.5)  # even if that is gone too: what is looked for is a pause
+    assert len(watches(server)) < 12
+
+
+def test_watches_that_end_at_once_are_not_opened_again_at_once(server, api, monkeypatch):
+    monkeypatch.setattr(loop, "_BACKOFF_SECONDS", 0.2)
+    server.answers[f"{NODES}/node1"] = (200, node("1"))
+    server.events = [[]] * 100
+    Follower(api, lambda: None).start()
+    wait(lambda: len(watches(server)) >= 3)
+    time.sleep(0.5)  # what is looked for is a pause
+    assert len(watches(server)) < 10
+
+
+def wait(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
 
 
 class TestCredentials:

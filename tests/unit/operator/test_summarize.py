@@ -242,6 +242,14 @@ def test_kept_entries_are_told() -> None:
     assert "kept though its object is gone: LUN datastore1" in condition(told, "Accepted").message
 
 
+def test_a_message_is_no_longer_than_the_schema_takes() -> None:
+    """Hundreds of LUNs whose objects are gone: a status with all their names in it would be refused for ever."""
+    many = [lun(f"{number:04}-" + "x" * 58) for number in range(600)]
+    told = condition(summary(snapshot(nodes=running(*many).nodes)).pair, "Accepted").message
+    assert len(told) == 32768
+    assert told.endswith("…")
+
+
 def test_a_machine_that_came_back_stands_by_before_its_agent_says_so() -> None:
     """Its last report is from before the power cut, and says that it serves; the one that serves sees it again."""
     view = running(active=SERVES, standby=SERVES)

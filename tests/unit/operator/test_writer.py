@@ -16,7 +16,7 @@ from storagepair_operator.plan.teardown import ABANDON
 from storagepair_operator.snapshot import FINALIZER, Intent, Snapshot
 from storagepair_operator.store import Store
 from storagepair_operator.summarize import summarize
-from storagepair_operator.writer import MayNotWrite, Writer
+from storagepair_operator.writer import MayNotWrite, Writer, note_of
 from unit.operator.builders import (
     EARLIER,
     KEY,
@@ -330,3 +330,14 @@ def test_a_pair_with_teardown_is_held_before_its_hosts_hear_of_it_and_let_go_bef
         "StorageNode node2 (service)",
     ]
     assert PAIR_STATUS not in api.cluster.requests
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("a" * 1024, 1024), ("a" * 1025, 1024), ("é" * 512, 1024), ("é" * 513, 1023), ("…" * 999, 1023)],
+)
+def test_a_note_is_as_long_as_the_api_server_takes_it(text: str, bytes_: int) -> None:
+    """It counts bytes: a note of 1,024 characters with one `…` in it was refused, and the event lost."""
+    note = note_of(text)
+    assert len(note.encode()) == bytes_
+    assert note == text or (note.endswith("…") and text.startswith(note[:-1]))
