@@ -87,8 +87,8 @@ def _writing(initiator: Initiator) -> Iterator[Any]:
 
 
 def _journals(stack: Stack) -> list[str]:
-    """What each host's resource script did with the service, by its own journal."""
-    return [node.ssh(["cat", "/var/lib/storagepair/journal.log"]).stdout for node in stack.lab.nodes]
+    """What each host's resource script did with the service, by its own journal; "" where it never did anything."""
+    return [node.ssh("cat /var/lib/storagepair/journal.log 2>/dev/null || true").stdout for node in stack.lab.nodes]
 
 
 def _identity(pair: Pair) -> tuple[int, str]:

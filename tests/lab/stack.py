@@ -54,6 +54,8 @@ _POLL_SECONDS = 0.5
 _NODE_SECONDS = 300.0
 _AGENT_SECONDS = 300.0
 _OPERATOR_SECONDS = 60.0
+# three times the agent's wheels and imports, and two probes until it counts
+_OPERATOR_POD_SECONDS = 600.0
 
 
 class StackError(Exception):
@@ -188,7 +190,7 @@ class Stack:
     def wait_operator_pod(self) -> None:
         """Wait until the operator's pod is ready and has renewed its Lease: it acts."""
         before = self._lease()
-        self._wait(partial(self._operator_pod_leads, before), "the operator's pod to lead", _AGENT_SECONDS)
+        self._wait(partial(self._operator_pod_leads, before), "the operator's pod to lead", _OPERATOR_POD_SECONDS)
 
     # --- the agents ---------------------------------------------------------------------------------------------
 
@@ -352,7 +354,23 @@ class Stack:
                 pieces.append(self.kubectl(*arguments)[-4000:])
             except KubectlError as error:
                 pieces.append(str(error))
-        return "\n".join(pieces)
+        return "\n".join([*pieces, *self._last_words()])
+
+    def _last_words(self) -> list[str]:
+        """What our pods that aren't ready have logged last, and their containers before."""
+        try:
+            pods = [*self._list(f"{_PODS}node-agent"), *self._list(f"{_PODS}operator")]
+        except (ApiError, ApiUnreachable) as error:
+            return [str(error)]
+        words = []
+        for name in (pod["metadata"]["name"] for pod in pods if _conditions(pod).get("Ready") != "True"):
+            for more in ((), ("--previous",)):
+                try:
+                    log = self.kubectl("logs", "-n", NAMESPACE, name, "--tail=30", *more)
+                except KubectlError as error:
+                    log = str(error)
+                words.append(f"--- {' '.join(('logs', name, *more))}\n{log}")
+        return words
 
 
 def prepare(suite: str) -> KubeLayer:
