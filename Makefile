@@ -39,8 +39,8 @@ reference: setup ## write docs/reference anew from the code
 unit: setup ## seconds, no root, no lab
 	$(PYTHON) -m pytest tests/unit -q --durations=5
 
-api: setup ## on a real kube-apiserver
-	$(PYTHON) -m pytest tests/api -v --durations=10
+api: setup ## on a real kube-apiserver; they mostly wait, so two files at a time
+	$(PYTHON) -m pytest tests/api -v --durations=10 --numprocesses=2 --dist=loadfile
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
