@@ -61,6 +61,7 @@ def test_a_power_cut_takes_what_was_not_flushed_and_a_flush_that_never_came_save
     assert (read(lying, at=0), read(lying, at=1000)) == ("", "")
 
 
+@pytest.mark.drill
 def test_a_snapshot_has_what_the_disks_cache_held(volatile_lab: Lab) -> None:
     node = volatile_lab.node1
     write(node, "before", at=0, flush=False)

@@ -272,6 +272,7 @@ def test_a_lun_whose_file_is_gone_does_not_take_the_others_with_it(scene: Scene)
 # --- Kubernetes away ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.drill
 def test_a_move_happens_without_any_part_of_kubernetes_and_is_recorded_once_afterwards(scene: Scene) -> None:
     for number, part in enumerate(absence.PARTS, start=1):
         now = Scene(scene.stack)  # the service has moved meanwhile
