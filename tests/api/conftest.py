@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -57,8 +58,10 @@ def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> st
 def _sweep() -> None:
     """Remove the files of earlier runs that were killed; their processes went with them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{RUN_DIR_PREFIX}*"):
-        if time.time() - folder.stat().st_mtime > SWEPT_AFTER_SECONDS:
-            try:
-                Keeper.connect(folder)
-            except KeeperGone:
-                shutil.rmtree(folder)
+        # another process of this run may be sweeping too
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > SWEPT_AFTER_SECONDS:
+                try:
+                    Keeper.connect(folder)
+                except KeeperGone:
+                    shutil.rmtree(folder, ignore_errors=True)
