@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import pytest
 from api.gate import Gate
@@ -13,6 +14,7 @@ from api.operator_agents import Agents
 from api.operator_world import ACCOUNT, SOON, Operator, Pair, prepare, rest, running
 from api.relay import Relay
 from api.traffic import Traffic
+from lab.apiclient import ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.kubectl import apply_crds, kubectl
@@ -167,8 +169,18 @@ def test_the_hosts_own_kind_may_go_and_come_back(
         apply_crds(plane.admin_kubeconfig)
         operator.wait_ready()
         pair.wait_served()
-        wait_for(lambda: [spec.service for spec in pair.specs()] == ["Run", "Run"], "both to run", SOON)
+        wait_for(lambda: services(pair) == ["Run", "Run"], "both to run", SOON)
         rest(pair)
         assert pair.specs() == before
         assert traffic.within(WINDOW_SECONDS) < FEW
     assert (set(served.luns), served.initiators) == ({"datastore1"}, {"esx"})
+
+
+def services(pair: Pair) -> list[str]:
+    """What is asked of the two hosts; [] while one of them is not described: the pair's own status may be older."""
+    try:
+        return [spec.service for spec in pair.specs()]
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return []
