@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -77,12 +77,10 @@ class Host:
         """Run a program in the host's namespaces; never raises for its failure, see `Result`."""
         run = self._runner.submit(self._run, argv, timeout_seconds, stdin or "")
         end = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                return run.result(_MEANWHILE_SECONDS)
-            except TimeoutError:
-                if time.monotonic() < end:  # later it is a program that can't even be killed
-                    self.meanwhile()
+        while not wait([run], _MEANWHILE_SECONDS).done:
+            if time.monotonic() < end:  # later it is a program that can't even be killed
+                self.meanwhile()
+        return run.result()
 
     def _run(self, argv: Sequence[str], timeout_seconds: float, stdin: str) -> Result:
         try:

@@ -65,8 +65,8 @@ def _service_rules(port: int) -> str:
 
 
 def load_image(guest: Guest, archive: bytes) -> None:
-    """Import an image, of which the node has the lower layers already. It is on the disk then: containerd flushes
-    nothing, and a power cut half a minute later would leave empty files in it."""
+    """Import an image, of which the node has the lower layers already. It is on the disk then: containerd
+    does not flush what it unpacks (`image_pull_with_sync_fs` is off), and tests cut the power seconds later."""
     command = ["ctr", f"--namespace={NAMESPACE}", "images", "import", f"--label={IMAGE_LABEL}", "-"]
     guest.ssh(command, stdin=archive, timeout=_IMPORT_SECONDS)
     guest.ssh(["sync", "--file-system", "/var/lib/containerd"], timeout=_IMPORT_SECONDS)

@@ -54,7 +54,7 @@ _POLL_SECONDS = 0.5
 _NODE_SECONDS = 300.0
 _AGENT_SECONDS = 300.0
 _OPERATOR_SECONDS = 60.0
-# three times the agent's wheels and imports, and two probes until it counts
+# on a busy machine its first probe was answered after three minutes
 _OPERATOR_POD_SECONDS = 600.0
 
 

@@ -16,7 +16,8 @@ add_target() {
     tgt --op new --mode target --tid "$1" -T "$2" || return 1
     # How long an initiator waits before it logs in again is the larger side's value (RFC 7143 13.15), so ours is none.
     # Without it the service is only slower to come back: no reason to fail a takeover.
-    tgt --op update --mode target --tid "$1" --name DefaultTime2Wait --value 0 || true
+    tgt --op update --mode target --tid "$1" --name DefaultTime2Wait --value 0 ||
+        complain "target $1: initiators may wait 2 s more: $said"
 }
 
 # add_lun TID NUMBER FLAGS SCSI_ID SERIAL VENDOR PRODUCT PATH. Between the two calls the LUN has tgtd's own identity:

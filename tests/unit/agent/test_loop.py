@@ -7,95 +7,11 @@ from dataclasses import replace
 
 import pytest
 from storagepair_crds import views
-from storagepair_node_agent import documents, loop, signs
+from storagepair_node_agent import documents, loop
 from storagepair_node_agent.actions import Verdict
-from storagepair_node_agent.api import ApiError
 from storagepair_node_agent.cycle import Pass
-from storagepair_node_agent.host import Host
 from unit.agent import agentbuilders as a
-from unit.agent.test_report import merged
-
-
-class FakeApi:
-    """Keeps the object; `away` makes every call fail. Counts the writes."""
-
-    clock_offset_seconds = true_offset = 0.0
-
-    def __init__(self):
-        self.document = None
-        self.away = False
-        self.writes = 0
-        self.renewals = 0
-        self.secret_reads = 0
-
-    def get(self):
-        self._check()
-        self.clock_offset_seconds = self.true_offset
-        return self.document
-
-    def patch_status(self, patch):
-        self._check()
-        self.writes += 1
-        self.document = merged(self.document, {"status": patch})
-        return self.document
-
-    def renew_lease(self):
-        self._check()
-        self.renewals += 1
-
-    def authkey(self, reference):
-        self._check()
-        self.secret_reads += 1
-        return "key"
-
-    def _check(self):
-        if self.away:
-            raise ApiError("away")
-
-
-class FakeCycle:
-    """Remembers what it was given; all is well unless told otherwise."""
-
-    def __init__(self):
-        self.given = []
-        self.on_the_way = []  # what it knows before each group of actions
-        self.result = Pass(a.snapshot(), {"Network": Verdict(True, "Good", "good")})
-
-    def run(self, desired, clock_offset_seconds, go_on):
-        self.given.append(desired)
-        self.offset = clock_offset_seconds
-        self.went_on = [go_on(so_far) for so_far in self.on_the_way]
-        return self.result
-
-
-class World:
-    def __init__(self, tmp_path):
-        self.host = Host(tmp_path)
-        self.api = FakeApi()
-        self.start()
-
-    def start(self):
-        """The agent, as after a restart."""
-        self.follower = loop.Follower(self.api, lambda: None)
-        self.cycle = FakeCycle()
-        self.loop = loop.Loop(self.host, "node1", self.api, self.follower, "1.0")
-        self.loop._cycle = self.cycle
-
-    def put(self, generation=1, **spec):
-        document = a.document()
-        document["metadata"] |= {"generation": generation, "uid": "u1", "resourceVersion": str(generation)}
-        document["spec"] |= spec
-        if self.api.document:
-            document["status"] = self.api.document.get("status", {})
-        self.api.document = document
-        self.follower.offer(document)
-
-    def turn(self):
-        self.loop.turn()
-        return self.api.document and self.api.document.get("status", {})
-
-    def condition(self, name):
-        return next(c for c in self.api.document["status"]["conditions"] if c["type"] == name)
+from unit.agent.loopworld import BAD, WORKING, World
 
 
 @pytest.fixture
@@ -166,9 +82,6 @@ def test_a_deleted_object_takes_nothing_from_the_host(world):
     world.follower.offer(None)
     world.turn()
     assert [desired.generation for desired in world.cycle.given] == [4, 4]
-
-
-BAD = {"filesystem": {"type": "btrfs"}}
 
 
 class TestABadDocument:
@@ -270,7 +183,6 @@ def test_incidents_that_the_operator_recorded_are_remembered_as_an_action_once(w
     assert noted == [("1-node1",)]
 
 
-WORKING = Pass(a.snapshot(), {"Network": Verdict(False, "Making", "the bonds are being made", waiting=True)})
 LATER = Pass(a.snapshot(), {"Network": Verdict(False, "Making", "one bond is made", waiting=True)}, ("bonds.create",))
 
 
@@ -372,107 +284,3 @@ def test_an_answer_that_is_newer_than_the_watch_is_taken_and_looked_at(world, mo
     newer = world.api.document | {"metadata": world.api.document["metadata"] | {"generation": 2}}
     world.follower.answered_with(newer)
     assert (world.follower.latest, woken) == (newer, [True])
-
-
-class TestSignsOfLife:
-    """What the operator hears of the agent: that its cycle works, and that what it sees is known."""
-
-    def later(self, monkeypatch, seconds):
-        now = loop.time.monotonic() + seconds
-        monkeypatch.setattr(loop.time, "monotonic", lambda: now)
-
-    def test_come_with_turns_and_not_with_each(self, world, monkeypatch):
-        world.put()
-        for _ in range(5):
-            world.turn()
-        assert world.api.renewals == 1
-        self.later(monkeypatch, signs.RENEW_SECONDS)
-        world.turn()
-        assert world.api.renewals == 2
-
-    def test_are_not_given_for_a_node_without_a_document(self, world):
-        world.turn()
-        assert world.api.renewals == 0
-
-    def test_are_given_by_an_agent_that_has_to_refuse_its_document(self, world):
-        world.put(**BAD)
-        world.turn()
-        assert world.api.renewals == 1
-
-    def test_are_given_between_actions_and_while_one_goes_on_and_on(self, world, monkeypatch):
-        world.put()
-
-        def run(desired, offset, go_on):
-            for _ in range(2):
-                self.later(monkeypatch, signs.RENEW_SECONDS)
-                go_on(WORKING)
-                self.later(monkeypatch, signs.RENEW_SECONDS)
-                world.host.meanwhile()
-            return world.cycle.result
-
-        world.cycle.run = run
-        world.turn()
-        assert world.api.renewals == 4
-
-    def test_stop_with_a_loop_that_is_stuck(self, world, monkeypatch):
-        world.put()
-        world.turn()
-        self.later(monkeypatch, 1e6)
-        assert world.api.renewals == 1
-
-    def test_wait_until_the_status_is_taken(self, world, monkeypatch):
-        """Or a report that the API server refuses would leave the one before it for ever, and nobody would know."""
-        world.put()
-        patch = world.api.patch_status
-        monkeypatch.setattr(world.api, "patch_status", lambda given: (_ for _ in ()).throw(ApiError("no", 422)))
-        world.turn()
-        assert world.api.renewals == 0
-        monkeypatch.setattr(world.api, "patch_status", patch)
-        self.later(monkeypatch, 60)
-        world.turn()
-        assert (world.api.writes, world.api.renewals) == (1, 1)
-
-    def test_go_on_when_there_is_nothing_to_deliver_any_more(self, world, monkeypatch):
-        world.put()
-        world.turn()
-        good = world.cycle.result
-        world.cycle.result = replace(good, verdicts={"Network": Verdict(False, "MissingMember", "eth1 is gone")})
-        world.api.away = True
-        world.turn()
-        world.api.away, world.cycle.result = False, good
-        self.later(monkeypatch, 60)
-        world.turn()
-        assert (world.api.writes, world.api.renewals) == (1, 2)
-
-    @pytest.mark.parametrize("status", [0, 403, 404, 409])
-    def test_that_fail_disturb_nothing_are_said_once_and_tried_again(self, world, monkeypatch, caplog, status):
-        def refuse():
-            raise ApiError("no Lease for you", status)
-
-        renew = world.api.renew_lease
-        monkeypatch.setattr(world.api, "renew_lease", refuse)
-        world.put()
-        for _ in range(3):
-            world.turn()
-            self.later(monkeypatch, signs.RENEW_SECONDS)
-        assert (len(world.cycle.given), world.api.writes) == (3, 1)
-        assert caplog.text.count("is not renewed") == 1
-        monkeypatch.setattr(world.api, "renew_lease", renew)
-        world.turn()
-        assert world.api.renewals == 1
-
-
-def test_a_busy_server_is_asked_for_a_sign_of_life_no_sooner_than_it_wants(monkeypatch):
-    class Busy:
-        asked = 0
-
-        def renew_lease(self):
-            self.asked += 1
-            raise ApiError("too many requests", 429, retry_after_seconds=50)
-
-    api = Busy()
-    given = signs.Signs(api)
-    for now in (0.0, 20.0, 49.0, 50.0):
-        monkeypatch.setattr(loop.time, "monotonic", lambda now=now: now)
-        given.give()
-    assert api.asked == 2
