@@ -18,7 +18,7 @@ demo: setup ## the main job, end to end, with a power cut; leaves the lab runnin
 down: ## stop the lab of `make demo`, leave nothing behind
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m lab --name demo down; fi
 
-test: setup check docs ## everything that CI runs
+test: setup ## everything that CI runs
 	@tests/side-by-side
 
 check: setup ## lint, types, shell, layers

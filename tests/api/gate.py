@@ -32,6 +32,8 @@ class Gate(ThreadingHTTPServer):
         self.requests = 0
         self.busy = False
         self.under_way: set[socket.socket] = set()
+        # a request let through is under way before throttle() ends what is, or its watch would outlive that
+        self.deciding = threading.Lock()
         self.trust = ssl.create_default_context(cafile=str(plane.pki.ca))
         own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         own.load_cert_chain(plane.pki.certificate("apiserver"), plane.pki.key("apiserver"))
@@ -44,8 +46,10 @@ class Gate(ThreadingHTTPServer):
 
     def throttle(self) -> None:
         """Every request is answered with 429 from now on, and what is under way ends, the watches too."""
-        self.busy = True
-        for end in list(self.under_way):
+        with self.deciding:
+            self.busy = True
+            ends = list(self.under_way)
+        for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -68,24 +72,31 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.server.requests += 1
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.server.busy:
-            data = json.dumps(_BUSY).encode()
-            self.send_response(429)
-            self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-            return
         far = http.client.HTTPSConnection("127.0.0.1", self.server.plane.port, context=self.server.trust)
         far.connect()
-        self.server.under_way.add(far.sock)
+        end = far.sock  # the response may take it over
+        with self.server.deciding:
+            busy = self.server.busy
+            if not busy:
+                self.server.under_way.add(end)
         try:
+            if busy:
+                self._refuse()
+                return
             far.request(self.command, self.path, body or None, dict(self.headers.items()))
             self._pass_on(far.getresponse())
         finally:
-            self.server.under_way.discard(far.sock)
+            self.server.under_way.discard(end)
             far.close()
+
+    def _refuse(self) -> None:
+        data = json.dumps(_BUSY).encode()
+        self.send_response(429)
+        self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _pass_on(self, response: http.client.HTTPResponse) -> None:
         """As it comes: a watch has no end."""
