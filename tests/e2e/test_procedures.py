@@ -55,6 +55,26 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     assert Writer(initiator.guest, "split").verify_again(drill.log_in(initiator)).lost == 0
 
 
+def test_a_disk_replaced_while_its_machine_was_off_is_filled_from_the_other_copy(ready: Stack) -> None:
+    pair, initiator = Pair(ready, namespace=NAMESPACE), Initiator(ready.lab.initiator)
+    active = ready.lab.machines[pair.active]
+    repaired = ready.lab.machines[drill.other(pair, active.name)]
+    writer = initiator.start_writer(drill.log_in(initiator), name="before")
+    repaired.power_cut()
+    repaired.blank_data_disk()
+    repaired.power_up()
+    repaired.wait_ssh()
+    pair.wait_ready(seconds=SYNC_SECONDS)
+    assert dstate(repaired) == "UpToDate/UpToDate"
+    writer.wait_acked(20)
+    result = writer.result()
+    assert (result.lost, result.errors) == (0, 0)
+    # what it was filled with: the other copy's machine goes, and everything is there
+    outcome = drill.run(initiator, active.power_cut, repaired, name="after")
+    assert (outcome.result.lost, outcome.result.errors) == (0, 0)
+    assert writer.verify_again(drill.log_in(initiator)).lost == 0
+
+
 def steps(page: str, *places: str) -> list[Block]:
     """The page's blocks for a pair in trouble; `places` is what they have to be, so that none is done elsewhere."""
     found = [block for block in commands(*PARTS) if block.page == page]

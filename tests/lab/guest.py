@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import time
@@ -234,6 +235,16 @@ class Guest:
             if self._volatile is not None:
                 self._volatile.make_room(data_mib)
 
+    def blank_data_disk(self) -> None:
+        """Put a new, empty disk where the data disk of a machine without power was. Snapshots keep the old one."""
+        if self.is_on():
+            raise state.LabError(f"{self.name} has power: its disk can't be changed")
+        size = json.loads(_qemu_img("info", "--output=json", str(self.spec.data_disk)))["virtual-size"]
+        command = ["qemu-io", "-c", f"write -z 0 {size}", str(self.spec.data_disk)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode != 0 or "wrote" not in done.stdout:
+            raise state.LabError(f"qemu-io: {done.stdout}{done.stderr}")
+
     def set_clock(self) -> None:
         """Set the machine's clock to this machine's."""
         self._ssh.set_clock()
@@ -245,10 +256,11 @@ class Guest:
         return told - (before + time.time()) / 2
 
 
-def _qemu_img(*arguments: str) -> None:
+def _qemu_img(*arguments: str) -> str:
     done = subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         raise state.LabError(f"qemu-img {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _tail(log: Path) -> str:
