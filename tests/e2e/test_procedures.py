@@ -70,8 +70,8 @@ def test_a_disk_replaced_while_its_machine_was_off_is_filled_from_the_other_copy
     result = writer.result()
     assert (result.lost, result.errors) == (0, 0)
     # what it was filled with: the other copy's machine goes, and everything is there
-    outcome = drill.run(initiator, active.power_cut, repaired, name="after")
-    assert (outcome.result.lost, outcome.result.errors) == (0, 0)
+    active.power_cut()
+    wait_for(lambda: drill.serves(repaired), f"{repaired.name} to serve", SPLIT_SECONDS, interval=0.5)
     assert writer.verify_again(drill.log_in(initiator)).lost == 0
 
 

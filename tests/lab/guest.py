@@ -240,7 +240,7 @@ class Guest:
         if self.is_on():
             raise state.LabError(f"{self.name} has power: its disk can't be changed")
         size = json.loads(_qemu_img("info", "--output=json", str(self.spec.data_disk)))["virtual-size"]
-        command = ["qemu-io", "-c", f"write -z 0 {size}", str(self.spec.data_disk)]
+        command = ["qemu-io", "-f", "qcow2", "-c", f"write -z 0 {size}", str(self.spec.data_disk)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode != 0 or "wrote" not in done.stdout:
             raise state.LabError(f"qemu-io: {done.stdout}{done.stderr}")
