@@ -5,7 +5,7 @@ A block of commands is fenced as ```console and has a tag in the line above it, 
     <!-- run: api -->          in a checkout, with kubectl for a cluster of two nodes; pages and blocks in their order
     <!-- run: lab -->          anywhere, with kubectl for the lab, where the pair `vmstore` was Ready at first
     <!-- run: node1 -->        as root on that machine of the lab; also node2, initiator
-    <!-- run: victim -->       as root on a machine of a broken pair (tests/e2e/test_procedures.py); also survivor
+    <!-- run: victim -->       as root on a machine of a broken pair (e2e/test_procedures.py); also survivor, repaired
     <!-- not-run: because -->  not run, and why
 
 A block is one shell script: its first command that fails is its end, and the test's. Output and examples of files have
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 API, LAB = "api", "lab"
 MACHINES = ("node1", "node2", "initiator")
-PARTS = VICTIM, SURVIVOR = ("victim", "survivor")
+PARTS = VICTIM, SURVIVOR, REPAIRED = ("victim", "survivor", "repaired")
 PLACES = (API, LAB, *MACHINES, *PARTS)
 COMMANDS = "console"
 SAMPLES = ("text", "yaml", "ini")

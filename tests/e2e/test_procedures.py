@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from docgen.commands import PARTS, SURVIVOR, VICTIM, Block, commands
+from docgen.commands import PARTS, REPAIRED, SURVIVOR, VICTIM, Block, commands
 from lab import drill
 from lab.drill import NAMESPACE
 from lab.initiator import Initiator, Writer
@@ -17,6 +17,8 @@ pytestmark = pytest.mark.drill
 CABLES = ("eth0", "eth1", "eth2", "eth3")
 SPLIT_SECONDS = 90
 SYNC_SECONDS = 300
+# an emulated machine's first boot, its kubelet, the agent's pod, and the mirror's whole content
+READY_SECONDS = 900
 
 
 def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every_acknowledged_write(
@@ -55,6 +57,25 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     assert Writer(initiator.guest, "split").verify_again(drill.log_in(initiator)).lost == 0
 
 
+def test_a_dead_disk_of_the_active_node_is_replaced_as_the_page_says_while_the_service_runs(ready: Stack) -> None:
+    (replace,) = steps("how-to/replace-a-disk.md", REPAIRED)
+    pair, initiator = Pair(ready, namespace=NAMESPACE), Initiator(ready.lab.initiator)
+    repaired = ready.lab.machines[pair.active]
+    writer = initiator.start_writer(drill.log_in(initiator), name="disk")
+    writer.wait_acked(20)
+    repaired.ssh("echo 1 > $(readlink -f /sys/block/vdb/device/..)/remove")
+    wait_for(lambda: dstate(repaired) == "Diskless/UpToDate", "DRBD to let go of the disk", 60, interval=0.5)
+    pair.wait_condition("Replicated", "False", seconds=60)
+    repaired.ssh("echo 1 > /sys/bus/pci/rescan && udevadm settle && blkdiscard --zeroout /dev/vdb")
+    do(replace, repaired)
+    pair.wait_ready(seconds=SYNC_SECONDS)
+    writer.wait_acked(20)
+    result = writer.result()
+    assert (result.lost, result.errors) == (0, 0)
+    assert pair.failovers() == [], "nothing moved"
+    takes_all_over(ready, repaired, writer, lost=drill.other(pair, repaired.name))
+
+
 def test_a_disk_replaced_while_its_machine_was_off_is_filled_from_the_other_copy(ready: Stack) -> None:
     pair, initiator = Pair(ready, namespace=NAMESPACE), Initiator(ready.lab.initiator)
     active = ready.lab.machines[pair.active]
@@ -64,15 +85,43 @@ def test_a_disk_replaced_while_its_machine_was_off_is_filled_from_the_other_copy
     repaired.blank_data_disk()
     repaired.power_up()
     repaired.wait_ssh()
+    pair.wait_condition("Replicated", "False", seconds=60)
     pair.wait_ready(seconds=SYNC_SECONDS)
-    assert dstate(repaired) == "UpToDate/UpToDate"
     writer.wait_acked(20)
     result = writer.result()
     assert (result.lost, result.errors) == (0, 0)
-    # what it was filled with: the other copy's machine goes, and everything is there
-    active.power_cut()
-    wait_for(lambda: drill.serves(repaired), f"{repaired.name} to serve", SPLIT_SECONDS, interval=0.5)
-    assert writer.verify_again(drill.log_in(initiator)).lost == 0
+    takes_all_over(ready, repaired, writer, lost=active.name)
+
+
+def test_a_new_machine_in_the_place_of_a_lost_node_is_set_up_and_filled_and_can_take_over(ready: Stack) -> None:
+    """Of the node that the pair was filled from at first: it must not be taken for the source once more."""
+    pair, initiator = Pair(ready, namespace=NAMESPACE), Initiator(ready.lab.initiator)
+    lost = ready.lab.machines[pair.active]
+    assert ready.kubectl("get", "storagenode", lost.name, "-o", "jsonpath={.spec.replication.seed}") == lost.name
+    survivor = ready.lab.machines[drill.other(pair, lost.name)]
+    writer = initiator.start_writer(drill.log_in(initiator), name="node")
+    writer.wait_acked(20)
+    lost.power_cut()
+    wait_for(lambda: drill.serves(survivor), "the survivor to serve", SPLIT_SECONDS, interval=0.5)
+    with lost.another_machine():
+        lost.power_up()
+        lost.wait_ssh()
+        ready.join_again(lost)
+        pair.wait_condition("Replicated", "False", seconds=60)
+        pair.wait_ready(seconds=READY_SECONDS)
+        assert pair.active == survivor.name, "nothing moves back"
+        writer.wait_acked(20)
+        result = writer.result()
+        assert (result.lost, result.errors) == (0, 0)
+        takes_all_over(ready, lost, writer, lost=survivor.name)
+
+
+def takes_all_over(stack: Stack, taker: LabGuest, writer: Writer, *, lost: str) -> None:
+    """The other copy's machine goes, and everything that was acknowledged is on this one."""
+    assert dstate(taker) == "UpToDate/UpToDate"
+    stack.lab.machines[lost].power_cut()
+    wait_for(lambda: drill.serves(taker), f"{taker.name} to serve", SPLIT_SECONDS, interval=0.5)
+    assert writer.verify_again(drill.log_in(Initiator(stack.lab.initiator))).lost == 0
 
 
 def steps(page: str, *places: str) -> list[Block]:

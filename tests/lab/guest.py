@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab import qmp, state
@@ -244,6 +244,22 @@ class Guest:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode != 0 or "wrote" not in done.stdout:
             raise state.LabError(f"qemu-io: {done.stdout}{done.stderr}")
+
+    @contextlib.contextmanager
+    def another_machine(self) -> Iterator[None]:
+        """In the place of a machine without power: another one, never set up, with new disks and the same cards. At
+        the end its power is cut, and the old system disk with its snapshots is back."""
+        self.blank_data_disk()
+        old = self.spec.root_disk.with_suffix(".old")
+        backing = json.loads(_qemu_img("info", "--output=json", str(self.spec.root_disk)))["backing-filename"]
+        self.spec.root_disk.rename(old)
+        try:
+            _qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", str(self.spec.root_disk))
+            yield
+        finally:
+            if self.is_on():
+                self.power_cut()
+            old.replace(self.spec.root_disk)
 
     def set_clock(self) -> None:
         """Set the machine's clock to this machine's."""

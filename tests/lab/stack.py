@@ -207,6 +207,12 @@ class Stack:
         for guest in self.lab.nodes:
             self.restart_agent(guest.name)
 
+    def join_again(self, guest: LabGuest) -> None:
+        """Make a Kubernetes node of a new machine that has the place, and the Node object, of an earlier one."""
+        kubenode.join(guest, self.plane)
+        kubenode.load_image(guest, built(AGENT).update())
+        self.wait_agents(guest)
+
     def load_image(self, source: Source, tag: str = TAG) -> None:
         """Give both nodes an image as the code is now."""
         archive = built(source).update(tag)
