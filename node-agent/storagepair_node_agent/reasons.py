@@ -57,6 +57,7 @@ Reason = Literal[
     "IpfailMissing",
     "LeftoverTargets",
     "LinkDown",
+    "Masked",
     "MinorTaken",
     "MissingDisk",
     "MissingInterface",
@@ -236,6 +237,10 @@ WORDS: dict[Reason, Word] = {
     "Installing": Word("Heartbeat and the host's scripts are being set up.", NOTHING),
     "IpfailMissing": Word(
         "Ping addresses are declared, and Heartbeat's ipfail is not installed.", "Reinstall the package heartbeat."
+    ),
+    "Masked": Word(
+        "Heartbeat is masked on the host: a person holds the host back, and it can't take over.",
+        "To end that: `systemctl unmask heartbeat` there; it is started then.",
     ),
     "NotRunning": Word("Heartbeat or the guardian does not run; it is started.", NOTHING),
     "PortUnguarded": Word("The nftables table of the iSCSI port was gone; it is put back.", NOTHING),

@@ -129,6 +129,7 @@ class HeartbeatFacts:
     authkey_matches: bool = True  # the key in authkeys is the Secret's (or either is not known)
     units: frozenset[str] = frozenset()  # those of our units, tgt and heartbeat that are enabled at boot
     config_pending: bool = False  # Heartbeat runs with another ha.cf than the one on disk
+    masked: bool = False  # a person has masked its unit: it shall not be started
     starting: bool = False  # not running, but systemd says that its unit is up: it has only just been started
     guardian: bool = True  # it runs
     ipfail: str = ""  # where this host has it, "" if nowhere
@@ -212,6 +213,7 @@ class ServiceFacts:
     tgtd_running: bool
     transition: bool  # the resource script holds its lock: somebody starts or stops the service right now
     targets: tuple[TargetFacts, ...] = ()
+    storage_seen: bool = False  # the file system was mounted and looked into: what of it is not told here is not there
     table_readable: bool = False
     table_damaged: str = ""  # why the export table can't be understood
     exported_targets: tuple[ExportedTarget, ...] = ()

@@ -18,7 +18,7 @@ BARE = "bare"
 READY = "ready"
 
 
-# its tests come first by their name, and it ends before the whole stack comes up: two labs at once are slow on two cores
+# its tests come first by their name, and it ends before the whole stack is up: two labs at once are slow on two cores
 @pytest.fixture(scope="module")
 def bare_lab_session(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab of bare machines, with the snapshot `fresh`. It ends with this process, however that ends."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from docgen.commands import PARTS, REPAIRED, SURVIVOR, VICTIM, Block, commands
 from lab import drill
@@ -38,6 +41,8 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     assert drill.serves(victim), "it can't know: both serve now, each for itself"
     victim.ssh("date > /storage/written-after-the-split && sync")
     do(stop, victim)
+    masked = lambda: node_condition(ready, victim.name, "Heartbeat").get("reason") == "Masked"  # noqa: E731
+    wait_for(masked, "the agent to leave it stopped", SPLIT_SECONDS, interval=0.5)
     for cable in CABLES:
         victim.plug(cable)
     wait_for(lambda: "StandAlone" in (cstate(victim), cstate(survivor)), "DRBD to refuse", SPLIT_SECONDS, interval=0.5)
@@ -52,6 +57,7 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     pair.wait_ready(seconds=SYNC_SECONDS)
     assert drill.serves(survivor)
     assert not drill.serves(victim)
+    assert [found["to"] for found in pair.failovers()] == [survivor.name], "the service moved once, by the split"
     gone = survivor.ssh(["test", "-e", "/storage/written-after-the-split"], check=False)
     assert gone.returncode != 0, "the victim's changes are thrown away"
     assert Writer(initiator.guest, "split").verify_again(drill.log_in(initiator)).lost == 0
@@ -135,6 +141,12 @@ def do(block: Block, machine: LabGuest) -> None:
     """Run a block on the machine, as written."""
     done = machine.ssh(["bash", "-s"], stdin=block.script.encode(), check=False, timeout=SYNC_SECONDS)
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+def node_condition(stack: Stack, node: str, type_: str) -> dict[str, Any]:
+    """A condition of a StorageNode; {} when it has none of that type."""
+    document = json.loads(stack.kubectl("get", "storagenode", node, "-o", "json"))
+    return next((c for c in document.get("status", {}).get("conditions", []) if c["type"] == type_), {})
 
 
 def cstate(machine: LabGuest) -> str:

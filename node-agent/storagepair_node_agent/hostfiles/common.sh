@@ -53,11 +53,12 @@ read_conf() {
 drbd_state() {
     connection='' role='' peer_role='' disk='' peer_disk='' suspended=''
     [ -r "$PROC/drbd" ] || return 1
-    while read -r number cs ro ds _ flags _; do
+    while read -r number cs ro ds protocol flags _; do
         [ "$number" = "$minor:" ] || continue
         connection=${cs#cs:}
         case $ro in ro:*/*) ro=${ro#ro:} role=${ro%%/*} peer_role=${ro#*/} ;; esac
         case $ds in ds:*/*) ds=${ds#ds:} disk=${ds%%/*} peer_disk=${ds#*/} ;; esac
+        case $protocol in ?) ;; *) flags=$protocol ;; esac # StandAlone has no protocol
         case $flags in s*) suspended=yes ;; esac # its I/O waits for a fencing decision: touch nothing that reads or writes it
         return 0
     done <"$PROC/drbd"

@@ -9,11 +9,16 @@ from storagepair_node_agent.subsystems.drbd_files import MINOR
 
 _STATE = re.compile(
     rf"^\s*{MINOR}: cs:(?P<connection>\S+) ro:(?P<role>\w+)/(?P<peer_role>\w+) ds:(?P<disk>\w+)/(?P<peer_disk>\w+)"
-    r"(?: \w)? (?P<flags>\S+)",
+    r"(?: +\w)? +(?P<flags>\S+)",  # a blank stands for the protocol of a resource without a connection (StandAlone)
     re.MULTILINE,
 )
+_CONFIGURED = re.compile(rf"^\s*{MINOR}: cs:(?!Unconfigured\b)", re.MULTILINE)
 _NEXT_MINOR = re.compile(r"^\s*\d+: cs:", re.MULTILINE)
 _SYNCED = re.compile(r"sync'ed:\s*(\d+)")
+
+
+class Unreadable(ValueError):
+    """Our minor has a line that can't be understood: its state is not known, which is not that it isn't up."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,14 @@ class State:
 
 
 def parse(text: str) -> State | None:
-    """Our minor's state; None when it isn't configured ("cs:Unconfigured", or no line at all).
+    """Our minor's state; None when it isn't configured ("cs:Unconfigured", or no line at all). Raises `Unreadable`.
 
     The flags' first letter is `s` while I/O is suspended (drbd_proc.c, drbd_seq_show).
     """
     line = _STATE.search(text)
     if line is None:
+        if strange := _CONFIGURED.search(text):
+            raise Unreadable(f"/proc/drbd: {text[strange.start() :].splitlines()[0].strip()!r} is not understood")
         return None
     following = text[line.end() :]
     if end := _NEXT_MINOR.search(following):

@@ -40,6 +40,7 @@ _GUARDIAN_READS = (hostfiles.SERVICE_CONF, hostfiles.GUARDIAN_UNIT_FILE)
 _TGT_CONF = "/etc/tgt/targets.conf"
 _TGT_CONF_FOLDER = "/etc/tgt/conf.d"
 _WANTED_AT_BOOT = "/etc/systemd/system/multi-user.target.wants"
+_MASKS = tuple(f"{folder}/{HEARTBEAT_UNIT}" for folder in ("/etc/systemd/system", "/run/systemd/system"))
 _UNITS = (PORT_UNIT, TGT_UNIT, HEARTBEAT_UNIT, GUARDIAN_UNIT)
 _GUARDIAN_PIDS = f"/sys/fs/cgroup/system.slice/{GUARDIAN_UNIT}/cgroup.procs"
 _OURS_ALONE = (HA_CF, HARESOURCES, AUTHKEYS)  # files that a person may have written before us
@@ -65,6 +66,7 @@ def observe(host: Host, desired: Desired | None) -> HeartbeatFacts:
         authkey_matches=not key or secret is None or key == secret,
         units=units,
         config_pending=running and running_ha_cf is not None and running_ha_cf != host.read(HA_CF),
+        masked=any(_is_mask(host, path) for path in _MASKS),
         starting=not running and _unit_is_up(host),
         ipfail=ipfail,
         guardian=bool(host.read(_GUARDIAN_PIDS)),
@@ -101,6 +103,9 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
     if not facts.running:
         if facts.starting:
             return _waiting("Starting", f"Heartbeat has been started on {node}.")
+        if facts.masked:
+            text = f"{HEARTBEAT_UNIT} is masked on {node}: {node} is held back, and can't take over"
+            return Outcome(Verdict(False, "Masked", f"{text}. To end that: `systemctl unmask heartbeat` there."))
         if not snapshot.drbd.up:
             return _waiting("WaitingForReplication", f"DRBD is not up on {node}: Heartbeat is started after it.")
         return _start(HEARTBEAT_UNIT, "start Heartbeat, which decides who serves", node)
@@ -161,7 +166,7 @@ def _last(files: list[HostFile], path: str) -> list[HostFile]:
 
 
 def _enable(facts: HeartbeatFacts) -> Action | None:
-    missing = [unit for unit in _UNITS if unit not in facts.units]
+    missing = [unit for unit in _UNITS if unit not in facts.units and not (unit == HEARTBEAT_UNIT and facts.masked)]
     if not missing:
         return None
     steps: list[Step] = [Run(("systemctl", "enable", *missing), timeout_seconds=60)]
@@ -249,6 +254,14 @@ def _asked(host: Host, desired: Desired | None) -> tuple[bool, str, tuple[tuple[
 
     fingerprint = (pid, peer, devices, host.stamp(_HA_LOG), host.changes, int(time.monotonic() // 30))
     return host.remember("heartbeat.status", fingerprint, ask)
+
+
+def _is_mask(host: Host, path: str) -> bool:
+    """systemd's own sign that a unit shall not be started: a link to /dev/null in its place (systemd.unit(5))."""
+    try:
+        return str(host.path(path).readlink()) == "/dev/null"
+    except OSError:  # nothing there, or a file
+        return False
 
 
 def _unit_is_up(host: Host) -> bool:

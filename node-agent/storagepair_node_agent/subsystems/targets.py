@@ -65,6 +65,8 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
         return Outcome(Verdict(False, "Suspended", f"DRBD holds back the I/O on {node}: nothing is changed."))
     if not service.started or not service.virtual_ip:
         return _waiting("NotStarted", f"Heartbeat has not brought the service up on {node}.")
+    if not service.storage_seen:  # the mirror's state changed between two looks: what was not looked at is not empty
+        return _waiting("Unobserved", f"The storage on {node} could not be read at that moment; it is looked at again.")
     if service.table_damaged:
         text = (
             f"{filesystem.mounted_at}/{exports.TABLE} on {node} is damaged: {service.table_damaged}. It is not touched."
@@ -139,6 +141,7 @@ def _with_storage(host: Host, mount: str, facts: ServiceFacts) -> ServiceFacts:
     luns = tuple(_with_file(host, lun) for lun in table.luns)
     return replace(
         facts,
+        storage_seen=True,
         table_readable=text is not None and not damaged,
         table_damaged=damaged,
         exported_targets=table.targets,

@@ -138,7 +138,8 @@ class FakeHost:
         flags="r-----",
         connection="Connected",
     ) -> str:
-        line = f" 0: cs:{connection} ro:{role}/{peer} ds:{disk}/{peer_disk} C {flags}"
+        protocol = " " if connection == "StandAlone" else "C"
+        line = f" 0: cs:{connection} ro:{role}/{peer} ds:{disk}/{peer_disk} {protocol} {flags}"
         return f"version: 8.4.11 (api:1/proto:86-101)\nsrcversion: 63\n{line}\n    ns:0 nr:0\n"
 
     def on_standby(self, role: str, peer: str) -> None:

@@ -55,6 +55,7 @@ class Model:
             started=True,
             tgtd_running=True,
             port_open=self.port_open,
+            storage_seen=True,
             table_readable=self.table is not None,
             exported_targets=table.targets,
             luns=luns,

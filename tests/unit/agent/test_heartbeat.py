@@ -131,6 +131,24 @@ def test_heartbeat_is_started_once_and_not_before_drbd():
     assert plan(as_desired(running=False), drbd=a.drbd(up=False)).verdict.reason == "WaitingForReplication"
 
 
+def test_a_masked_heartbeat_is_a_person_s_word_and_is_not_started():
+    outcome = plan(as_desired(running=False, masked=True, units=UNITS - {hostfiles.HEARTBEAT_UNIT}))
+    assert (outcome.verdict.reason, outcome.verdict.waiting, outcome.actions) == ("Masked", False, ())
+    assert "systemctl unmask heartbeat" in outcome.verdict.message
+    assert plan(as_desired(masked=True)).verdict.reason == "Running", "it runs until it is stopped"
+
+
+@pytest.mark.parametrize("folder", ["/etc", "/run"])
+def test_a_mask_is_a_link_to_nothing_and_a_unit_of_ones_own_is_none(tmp_path, folder):
+    host = Answering(tmp_path, {("systemctl", "is-active", "heartbeat.service"): (3, "inactive\n")})
+    unit = f"{folder}/systemd/system/heartbeat.service"
+    put(host, unit, "[Unit]\n")
+    assert not heartbeat.observe(host, desired()).masked
+    host.path(unit).unlink()
+    host.path(unit).symlink_to("/dev/null")
+    assert heartbeat.observe(host, desired()).masked
+
+
 def test_the_port_s_table_comes_back():
     outcome = plan(as_desired(), service=a.service(tgtd_running=True, port_table=False))
     assert a.names(outcome) == ["heartbeat.load-port"]

@@ -240,9 +240,10 @@ def test_after_a_failed_stop_status_says_running_while_anything_is_held(host, pr
     assert host.service("status").stdout == "stopped\n"
 
 
-def test_stop_never_waits_for_a_suspended_device(host):
+@pytest.mark.parametrize("connection", ["WFConnection", "StandAlone"])
+def test_stop_never_waits_for_a_suspended_device(host, connection):
     started(host)
-    host.drbd(role="Primary", flags="s-----")
+    host.drbd(role="Primary", flags="s-----", connection=connection)
     assert host.service("stop").returncode == 1
     calls = shortened(host.calls())
     assert "port closed" in calls

@@ -246,6 +246,7 @@ def test_the_iqn_of_a_served_target_can_t_change():
     ("more", "reason"),
     [
         ({"transition": True}, "Transition"),
+        ({"storage_seen": False, "table_readable": False, "luns": (), "exported_targets": ()}, "Unobserved"),
         ({"table_damaged": "its last line is missing", "table_readable": False}, "TableDamaged"),
     ],
 )
