@@ -286,7 +286,10 @@ def _minor_holder(host: Host) -> str:
 
 
 def _ask_minor_holder(host: Host) -> str:
-    for line in host.run(("drbdsetup", "events2", "--now")).stdout.splitlines():
+    told = host.run(("drbdsetup", "events2", "--now"))
+    if told.returncode != 0:
+        raise OSError(f"drbdsetup events2: {told.complaint()}")  # no answer does not say that it is ours
+    for line in told.stdout.splitlines():
         words = dict(word.split(":", 1) for word in line.split() if ":" in word)
         if line.startswith("exists device ") and words.get("minor") == str(MINOR):
             return words.get("name", "")

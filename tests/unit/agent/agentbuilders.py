@@ -10,6 +10,7 @@ import yaml
 from storagepair_crds import views
 from storagepair_node_agent import snapshot as facts
 from storagepair_node_agent.actions import Action, Outcome
+from storagepair_node_agent.host import Host, Result
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 DOCUMENT = Path(__file__).resolve().parents[2] / "api" / "storagenode.yaml"
@@ -113,3 +114,17 @@ def names(outcome: Outcome) -> list[str]:
 
 def steps(action: Action) -> list[str]:
     return [step.describe() for step in action.steps]
+
+
+class Answering(Host):
+    """A host whose programs answer from a table: arguments -> exit status and output; what is not in it fails."""
+
+    def __init__(self, root: Path, answers: dict[tuple[str, ...], tuple[int, str]]) -> None:
+        super().__init__(root)
+        self.answers = answers
+        self.asked: list[tuple[str, ...]] = []
+
+    def run(self, argv, *, timeout_seconds=10, stdin=None):
+        self.asked.append(tuple(argv))
+        code, out = self.answers.get(tuple(argv), (1, ""))
+        return Result(code, out, "")

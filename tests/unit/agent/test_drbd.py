@@ -103,6 +103,30 @@ class TestProc:
         assert drbd_proc.parse(text) == state
 
 
+class TestObserve:
+    EVENTS2 = ("drbdsetup", "events2", "--now")
+
+    def host(self, tmp_path, text, answers=None):
+        host = a.Answering(tmp_path, answers or {})
+        host.write("/proc/drbd", text, 0o644)
+        return host
+
+    @pytest.mark.parametrize("name", ["storagepair", "r0"])
+    def test_the_holder_of_the_minor_is_named(self, tmp_path, name):
+        told = f"exists resource name:{name} role:Primary\nexists device name:{name} volume:0 minor:0 disk:UpToDate\n"
+        host = self.host(tmp_path, SYNCING, answers={self.EVENTS2: (0, told)})
+        facts = drbd.observe(host, None)
+        assert (facts.up, facts.minor_holder) == ((True, "") if name == "storagepair" else (False, "r0"))
+
+    def test_no_answer_does_not_say_that_the_minor_is_ours(self, tmp_path):
+        with pytest.raises(OSError, match="events2"):
+            drbd.observe(self.host(tmp_path, SYNCING), None)
+
+    def test_a_line_that_is_not_understood_is_no_resource_that_is_down(self, tmp_path):
+        with pytest.raises(drbd_proc.Unreadable):
+            drbd.observe(self.host(tmp_path, " 0: cs:NewState\n"), None)
+
+
 NAME = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 ADDRESS = st.ip_addresses(v=4).map(str)
 HOST = st.builds(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import pytest
 from storagepair_node_agent import hostfiles
 from storagepair_node_agent.actions import WriteFile
-from storagepair_node_agent.host import Host, Result
 from storagepair_node_agent.subsystems import heartbeat
 from unit.agent import agentbuilders as a
 
@@ -140,7 +138,7 @@ def test_a_masked_heartbeat_is_a_person_s_word_and_is_not_started():
 
 @pytest.mark.parametrize("folder", ["/etc", "/run"])
 def test_a_mask_is_a_link_to_nothing_and_a_unit_of_ones_own_is_none(tmp_path, folder):
-    host = Answering(tmp_path, {("systemctl", "is-active", "heartbeat.service"): (3, "inactive\n")})
+    host = a.Answering(tmp_path, {("systemctl", "is-active", "heartbeat.service"): (3, "inactive\n")})
     unit = f"{folder}/systemd/system/heartbeat.service"
     put(host, unit, "[Unit]\n")
     assert not heartbeat.observe(host, desired()).masked
@@ -169,20 +167,6 @@ def test_what_can_t_be_seen_changes_nothing():
 # ---------------------------------------------------------------------------- looking
 
 
-class Answering(Host):
-    """A host whose cl_status and systemctl answer from a table."""
-
-    def __init__(self, root: Path, answers: dict[tuple[str, ...], tuple[int, str]]) -> None:
-        super().__init__(root)
-        self.answers = answers
-        self.asked: list[tuple[str, ...]] = []
-
-    def run(self, argv, *, timeout_seconds=10, stdin=None):
-        self.asked.append(tuple(argv))
-        code, out = self.answers.get(tuple(argv), (1, ""))
-        return Result(code, out, "")
-
-
 ANSWERS = {
     ("cl_status", "hbstatus"): (0, "Heartbeat is running on this machine.\n"),
     ("cl_status", "nodestatus", "node2"): (0, "active\n"),
@@ -205,7 +189,7 @@ def install(host, wanted):
 
 
 def test_a_host_set_up_by_us_is_seen_as_desired(tmp_path):
-    host, wanted = Answering(tmp_path, ANSWERS), desired()
+    host, wanted = a.Answering(tmp_path, ANSWERS), desired()
     install(host, wanted)
     put(host, "/run/heartbeat.pid", "    783\n")
     put(host, "/proc/783/stat", "")
@@ -217,7 +201,7 @@ def test_a_host_set_up_by_us_is_seen_as_desired(tmp_path):
 
 
 def test_looking_again_forks_only_when_heartbeat_logged_something(tmp_path):
-    host, wanted = Answering(tmp_path, ANSWERS), desired()
+    host, wanted = a.Answering(tmp_path, ANSWERS), desired()
     put(host, "/run/heartbeat.pid", "783\n")
     put(host, "/proc/783/stat", "")
     put(host, "/var/log/ha-log", "a\n")
@@ -231,13 +215,13 @@ def test_looking_again_forks_only_when_heartbeat_logged_something(tmp_path):
 
 
 def test_a_heartbeat_that_died_after_a_successful_start_is_not_running(tmp_path):
-    host = Answering(tmp_path, {("systemctl", "is-active", "heartbeat.service"): (3, "inactive\n")})
+    host = a.Answering(tmp_path, {("systemctl", "is-active", "heartbeat.service"): (3, "inactive\n")})
     facts = heartbeat.observe(host, desired())
     assert (facts.running, facts.starting) == (False, False)
 
 
 def test_files_of_a_stranger_are_seen_as_such(tmp_path):
-    host = Answering(tmp_path, {})
+    host = a.Answering(tmp_path, {})
     put(host, hostfiles.HA_CF, "udpport 694\nbcast eth0\n")
     put(host, hostfiles.AUTHKEYS, "auth 1\n1 crc\n")
     facts = heartbeat.observe(host, desired())
@@ -246,7 +230,7 @@ def test_files_of_a_stranger_are_seen_as_such(tmp_path):
 
 
 def test_a_wrong_mode_is_a_difference(tmp_path):
-    host, wanted = Answering(tmp_path, ANSWERS), desired()
+    host, wanted = a.Answering(tmp_path, ANSWERS), desired()
     install(host, wanted)
     host.path(hostfiles.RESOURCE_SCRIPT).chmod(0o644)
     (action,) = plan(replace(heartbeat.observe(host, wanted), running=True), wanted).actions
@@ -262,7 +246,7 @@ def test_a_wrong_mode_is_a_difference(tmp_path):
     ],
 )
 def test_our_target_in_tgt_s_own_configuration_is_found(tmp_path, text, found):
-    host, wanted = Answering(tmp_path, {}), desired()
+    host, wanted = a.Answering(tmp_path, {}), desired()
     iqn = wanted.spec.targets[0].iqn
     put(host, "/etc/tgt/conf.d/mine.conf", text.format(iqn=iqn))
     assert heartbeat.observe(host, wanted).tgt_config_iqns == ((f"/etc/tgt/conf.d/mine.conf: {iqn}",) if found else ())
