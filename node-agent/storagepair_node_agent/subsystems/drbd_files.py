@@ -11,6 +11,10 @@ CONFIG = f"/etc/drbd.d/{RESOURCE}.res"
 UNIT = "storagepair-drbd.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
+# Of resyncRate, while initiators write: then the resync's controller goes down to c-min-rate.
+_SHARE_UNDER_LOAD = 10
+_LEAST_KIB = 250  # 0 would switch that off
+
 # Debian's drbd.service brings up every resource of the host and waits for its peers; disabled by default, and ours
 # neither needs nor disturbs it. `adjust` rather than `up`: it does nothing where the resource is up already.
 UNIT_CONTENT = f"""\
@@ -42,6 +46,8 @@ def resource(replication: views.NodeReplication) -> str:
     `ping-int` of silence and `ping-timeout` for the answer, 2 + 1 s at the most. Data safety options are all written
     out, so that a host's own `common` section can't weaken them.
     """
+    fastest = replication.resync_rate_bytes // 1024
+    slowest = max(_LEAST_KIB, fastest // _SHARE_UNDER_LOAD)
     hosts = "".join(_host(host, replication.port) for host in replication.hosts)
     return f"""\
 # Made by storagepair-node-agent; changes are overwritten.
@@ -65,7 +71,8 @@ resource {RESOURCE} {{
         fencing dont-care;
         disk-flushes yes;
         md-flushes yes;
-        c-max-rate {replication.resync_rate_bytes // 1024}k;
+        c-max-rate {fastest}k;
+        c-min-rate {slowest}k;  # while there are other writes; drbd.conf(5)'s own 250k would take weeks for a terabyte
     }}
     startup {{
         # should somebody enable Debian's drbd.service: its default is to wait for ever

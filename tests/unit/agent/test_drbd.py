@@ -160,6 +160,8 @@ class TestRendering:
         assert options["disk-flushes"] == options["md-flushes"] == "yes"
         assert options["after-sb-0pri"] == "discard-zero-changes"
         assert options["after-sb-1pri"] == options["after-sb-2pri"] == options["rr-conflict"] == "disconnect"
+        slowest, fastest = (int(options[name].removesuffix("k")) for name in ("c-min-rate", "c-max-rate"))
+        assert 250 <= slowest <= fastest, "0 would be: not slowed down by anything"
         assert all(int(options[f"{kind}wfc-timeout"]) > 0 for kind in ("", "degr-", "outdated-"))
         # a dead peer is noticed before the shortest deadtime of 5 s
         worst = max(int(options["timeout"]) / 10, int(options["ping-int"])) + int(options["ping-timeout"]) / 10
