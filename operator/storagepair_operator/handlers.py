@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import kopf
 
@@ -59,7 +61,10 @@ class Watches:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+        # by itself Kopf asks getpass for a user's name, which raises in a container: no passwd file knows its uid
+        identity: Any = f"storagepair-operator@{socket.gethostname()}"
         operator = kopf.operator(
+            identity=identity,
             registry=self._registry(loop),
             settings=_kopf_settings(self._settings),
             standalone=True,

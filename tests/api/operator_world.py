@@ -53,6 +53,13 @@ def free_port() -> int:
         return port
 
 
+# as in its container: a user that no passwd file and no variable names. Files are root's, as root's they are read.
+_AS_IN_A_CONTAINER = (
+    *("env", "--unset=USER", "--unset=LOGNAME", "--unset=LNAME", "--unset=USERNAME"),
+    *("unshare", "--user", "--map-user=65532", "--map-group=65532"),
+)
+
+
 class Operator:
     """The real process, with its own service account's token."""
 
@@ -74,6 +81,7 @@ class Operator:
         path = plane.folder / f"{self.name}.kubeconfig"
         plane.service_account_kubeconfig(SYSTEM, ACCOUNT, path, server=server)
         self._argv = [
+            *_AS_IN_A_CONTAINER,
             *(
                 sys.executable,
                 "-m",
