@@ -23,8 +23,8 @@ from storagepair_operator.store import Store
 
 log = logging.getLogger(__name__)
 
-_PAUSE_SECONDS = 1.0
-"""Before the watches begin anew after they broke down."""
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 15.0
+"""Before the watches begin anew; it doubles while they break down at once, for each beginning lists everything."""
 
 
 class Watches:
@@ -43,8 +43,10 @@ class Watches:
     async def run(self) -> None:
         """Watch for ever."""
         loop = asyncio.get_running_loop()
+        pause = _PAUSE_SECONDS
         with ThreadPoolExecutor(1, thread_name_prefix="watches") as executor:
             while True:
+                began = loop.time()
                 self._stop = threading.Event()
                 watching = loop.run_in_executor(executor, self._watch, loop, self._stop)
                 try:
@@ -54,11 +56,14 @@ class Watches:
                     await watching
                     raise
                 except Exception as error:  # noqa: BLE001 - Kopf's own; whatever it was, only a new start helps
-                    log.warning("the watches broke down and begin anew: %s", error)
+                    at_once = loop.time() - began < _LONGEST_PAUSE_SECONDS
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if at_once else _PAUSE_SECONDS
+                    log.warning("the watches broke down and begin anew in %g s: %r", pause, error)
                 else:
+                    pause = _PAUSE_SECONDS
                     log.info("the watches begin anew")
                 self._store.relist()
-                await asyncio.sleep(_PAUSE_SECONDS)
+                await asyncio.sleep(pause)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
         # by itself Kopf asks getpass for a user's name, which raises in a container: no passwd file knows its uid
