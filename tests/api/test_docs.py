@@ -18,8 +18,9 @@ NODES = ("node1", "node2")
 
 @pytest.fixture(scope="module")
 def shell(keeper: Keeper) -> dict[str, str]:
-    """The environment of a person with a checkout and a cluster of two machines, with nothing of storagepair yet."""
-    plane = ControlPlane.start(keeper, keeper.run_dir / "docs", controllers=False)
+    """The environment of a person with a checkout and a cluster of two machines, with nothing of storagepair yet. Its
+    controllers run: without them no namespace ever goes."""
+    plane = ControlPlane.start(keeper, keeper.run_dir / "docs", controllers=True)
     for name in NODES:
         plane.client().post("/api/v1/nodes", {"metadata": {"name": name}})
     programs = (Path(sys.executable).parent, binary("kubectl").parent)

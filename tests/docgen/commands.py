@@ -6,6 +6,7 @@ A block of commands is fenced as ```console and has a tag in the line above it, 
     <!-- run: lab -->          anywhere, with kubectl for the lab, where the pair `vmstore` was Ready at first
     <!-- run: node1 -->        as root on that machine of the lab; also node2, initiator
     <!-- run: victim -->       as root on a machine of a broken pair (e2e/test_procedures.py); also survivor, repaired
+    <!-- run: ending -->       anywhere, with kubectl for a pair that ends by it; `ended`: as root on its nodes
     <!-- not-run: because -->  not run, and why
 
 A block is one shell script: its first command that fails is its end, and the test's. Output and examples of files have
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 API, LAB = "api", "lab"
 MACHINES = ("node1", "node2", "initiator")
-PARTS = VICTIM, SURVIVOR, REPAIRED = ("victim", "survivor", "repaired")
+PARTS = VICTIM, SURVIVOR, REPAIRED, ENDING, ENDED = ("victim", "survivor", "repaired", "ending", "ended")
 PLACES = (API, LAB, *MACHINES, *PARTS)
 COMMANDS = "console"
 SAMPLES = ("text", "yaml", "ini")
@@ -80,6 +81,13 @@ def commands(*places: str) -> list[Block]:
     """The blocks that are run at these places, page after page."""
     found = [block for page in pages() for block in blocks(page)]
     return [block for block in found if block.language == COMMANDS and block.place in places]
+
+
+def steps(page: str, *places: str) -> list[Block]:
+    """A page's blocks for a pair in trouble or at its end. `places` is what they have to be: none is done elsewhere."""
+    found = [block for block in commands(*PARTS) if block.page == page]
+    assert tuple(block.place for block in found) == places, f"{page}: {[block.place for block in found]}"
+    return found
 
 
 def _tag(line: str) -> dict[str, str]:

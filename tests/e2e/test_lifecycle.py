@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from docgen.commands import ENDED, ENDING, steps
 from lab import drill
 from lab.drill import NAMESPACE
 from lab.guest import Guest
 from lab.initiator import Initiator
 from lab.pair import SAMPLE, Pair
+from lab.reader import Reader
 from lab.stack import Stack
 from lab.waiting import wait_for
 
-# the first of them was not seen to pass on the lab yet
 pytestmark = pytest.mark.drill
 
 ACTION_LOG = "/var/log/storagepair/actions.log"
@@ -74,6 +77,39 @@ def test_a_torn_down_pair_leaves_bonds_and_data_and_the_next_of_its_name_has_eve
     device = drill.log_in(initiator)
     assert writer.verify_again(device).lost == 0
     assert pair.failovers() == [], "to be set up again is no move"
+
+
+def test_a_pair_is_ended_as_the_page_says_in_every_way_that_it_names(ready: Stack, tmp_path: Path) -> None:
+    page = "how-to/uninstall.md"
+    tear_down, look, abandon, let_go, clean = steps(page, ENDING, ENDING, ENDING, ENDING, ENDED)
+    pair, reader = Pair(ready, namespace=NAMESPACE), Reader(ready, tmp_path)
+    with ThreadPoolExecutor(max_workers=1) as another_terminal:
+        ending = another_terminal.submit(reader.do, tear_down)
+        wait_for(lambda: "deletionTimestamp" in pair.get("storagepair", pair.name)["metadata"], "the end to begin", 60)
+        reader.do(look)
+        ending.result()
+    for node in ready.lab.nodes:
+        reader.do_on(node, clean)
+        assert node.ssh("ip -o link show type bond; wipefs --no-act /dev/vdb").stdout == "", "as if nothing had been"
+    pair.apply()
+    pair.wait_ready()
+    standby = ready.lab.machines[drill.other(pair, pair.active)]
+    standby.power_cut()
+    end = ["storagepair", pair.name, "-n", NAMESPACE]
+    ready.kubectl("patch", *end, "--type=merge", "-p", '{"spec":{"deletionPolicy":"Teardown"}}')
+    ready.kubectl("delete", *end, "--wait=false")
+    waits = lambda: standby.name in pair.condition("Ready").get("message", "")  # noqa: E731
+    wait_for(waits, "the pair to say which machine it waits for", 90, interval=0.5)
+    reader.do(abandon)
+    wait_for(lambda: not ready.kubectl("get", "storagepairs", "-A", "-o", "name"), "the pair to go", 90, interval=0.5)
+    ready.kubectl("apply", "-n", NAMESPACE, "-f", str(SAMPLE))
+    held = lambda: pair.get("storagepair", pair.name)["metadata"].get("finalizers")  # noqa: E731
+    wait_for(held, "the operator to hold the pair", 60, interval=0.5)
+    ready.stop_operator()
+    ready.kubectl("delete", *end, "--wait=false")
+    assert held()
+    reader.do(let_go)
+    assert ready.kubectl("get", "storagepairs", "-A", "-o", "name") == ""
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from docgen.commands import PARTS, REPAIRED, SURVIVOR, VICTIM, Block, commands
+from docgen.commands import REPAIRED, SURVIVOR, VICTIM, steps
 from lab import drill
 from lab.drill import NAMESPACE
 from lab.initiator import Initiator, Writer
 from lab.lab import LabGuest
 from lab.pair import Pair
+from lab.reader import Reader
 from lab.stack import Stack
 from lab.waiting import wait_for
 
@@ -40,7 +41,7 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     assert (outcome.result.lost, outcome.result.errors) == (0, 0)
     assert drill.serves(victim), "it can't know: both serve now, each for itself"
     victim.ssh("date > /storage/written-after-the-split && sync")
-    do(stop, victim)
+    Reader.do_on(victim, stop)
     masked = lambda: node_condition(ready, victim.name, "Heartbeat").get("reason") == "Masked"  # noqa: E731
     wait_for(masked, "the agent to leave it stopped", SPLIT_SECONDS, interval=0.5)
     for cable in CABLES:
@@ -48,12 +49,12 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     wait_for(lambda: "StandAlone" in (cstate(victim), cstate(survivor)), "DRBD to refuse", SPLIT_SECONDS, interval=0.5)
     standing = lambda: pair.condition("Replicated").get("reason") == "StandAlone"  # noqa: E731
     wait_for(standing, "the pair to say so", SPLIT_SECONDS, interval=0.5)
-    do(resolve, victim)
+    Reader.do_on(victim, resolve)
     if cstate(survivor) == "StandAlone":
-        do(connect, survivor)
+        Reader.do_on(survivor, connect)
     both = lambda: dstate(victim) == dstate(survivor) == "UpToDate/UpToDate"  # noqa: E731
     wait_for(both, "both copies to be UpToDate", SYNC_SECONDS, interval=1)
-    do(start, victim)
+    Reader.do_on(victim, start)
     pair.wait_ready(seconds=SYNC_SECONDS)
     assert drill.serves(survivor)
     assert not drill.serves(victim)
@@ -73,7 +74,7 @@ def test_a_dead_disk_of_the_active_node_is_replaced_as_the_page_says_while_the_s
     wait_for(lambda: dstate(repaired) == "Diskless/UpToDate", "DRBD to let go of the disk", 60, interval=0.5)
     pair.wait_condition("Replicated", "False", seconds=60)
     repaired.ssh("echo 1 > /sys/bus/pci/rescan && udevadm settle && blkdiscard --zeroout /dev/vdb")
-    do(replace, repaired)
+    Reader.do_on(repaired, replace)
     pair.wait_ready(seconds=SYNC_SECONDS)
     writer.wait_acked(20)
     result = writer.result()
@@ -128,19 +129,6 @@ def takes_all_over(stack: Stack, taker: LabGuest, writer: Writer, *, lost: str) 
     stack.lab.machines[lost].power_cut()
     wait_for(lambda: drill.serves(taker), f"{taker.name} to serve", SPLIT_SECONDS, interval=0.5)
     assert writer.verify_again(drill.log_in(Initiator(stack.lab.initiator))).lost == 0
-
-
-def steps(page: str, *places: str) -> list[Block]:
-    """The page's blocks for a pair in trouble; `places` is what they have to be, so that none is done elsewhere."""
-    found = [block for block in commands(*PARTS) if block.page == page]
-    assert tuple(block.place for block in found) == places
-    return found
-
-
-def do(block: Block, machine: LabGuest) -> None:
-    """Run a block on the machine, as written."""
-    done = machine.ssh(["bash", "-s"], stdin=block.script.encode(), check=False, timeout=SYNC_SECONDS)
-    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
 
 def node_condition(stack: Stack, node: str, type_: str) -> dict[str, Any]:

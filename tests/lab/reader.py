@@ -1,0 +1,58 @@
+"""A person who does what a page of the documentation says: with kubectl for the lab, and as root on its machines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from docgen.commands import Block
+
+from lab.drill import NAMESPACE
+from lab.guest import Guest
+from lab.stack import Stack
+
+_SECONDS = 300
+
+
+class Reader:
+    """Runs blocks as they are written."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self._folder = folder
+        self._environment = _shell(stack, folder)
+
+    def do(self, block: Block) -> None:
+        """In a shell whose kubectl is set to the lab's cluster and to the pair's namespace."""
+        done = subprocess.run(
+            ["bash", "-c", block.script],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+    @staticmethod
+    def do_on(machine: Guest, block: Block) -> None:
+        """As root on a machine."""
+        done = machine.ssh(["bash", "-s"], stdin=block.script.encode(), check=False, timeout=_SECONDS)
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+def _shell(stack: Stack, folder: Path) -> dict[str, str]:
+    kubeconfig = folder / "kubeconfig"
+    shutil.copy(stack.plane.admin_kubeconfig, kubeconfig)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name in ("HOME", "LANG")},
+        "PATH": f"{Path(sys.executable).parent}:{stack.kubectl_path.parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(kubeconfig),
+        "KUBECACHEDIR": str(folder / "cache"),
+    }
+    set_namespace = ["kubectl", "config", "set-context", "--current", f"--namespace={NAMESPACE}"]
+    subprocess.run(set_namespace, env=environment, check=True, capture_output=True)
+    return environment
