@@ -13,7 +13,7 @@ from lab.apiclient import ApiError
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.kubectl import apply_crds, kubectl
+from lab.kubectl import KubectlError, apply_crds, kubectl
 from lab.waiting import wait_for
 
 ABANDON = "storagepair.dev/abandon"
@@ -96,6 +96,40 @@ def test_a_deletion_waits_for_a_silent_host_and_says_so_until_it_is_given_up(
     assert served.ended == []
     assert pair.spec(0).service == "Run"
     assert told(pair, "Forgotten")
+
+
+def test_a_teardown_that_the_operator_has_not_seen_yet_is_not_lost(pair: Pair, plane: ControlPlane) -> None:
+    """`patch` and `delete` one after the other, as a person types them: the object would be gone before it was held."""
+    seen = pair.documents()
+    with running(plane), Agents(pair):
+        pair.apply(*seen)
+        pair.wait_served()
+    pair.apply(*documents(pair))
+    with pytest.raises(KubectlError, match="has not seen yet that this pair is to be torn down"):
+        pair.kubectl("delete", "storagepair", "vmstore")
+    with running(plane), Agents(pair) as agents:
+        held = lambda: pair.get("storagepairs", "vmstore")["metadata"].get("finalizers")  # noqa: E731
+        wait_for(held, "the operator to hold it", SOON)
+        pair.kubectl("delete", "storagepair", "vmstore", "--timeout=60s")
+        assert set(agents.ended[2:]) == {(node, "Removed") for node in pair.nodes}
+
+
+@pytest.mark.parametrize("how", ["with its namespace", "as Retain", "as one that was refused"])
+def test_a_pair_that_nobody_holds_can_always_be_deleted(pair: Pair, plane: ControlPlane, how: str) -> None:
+    wanted, name = documents(pair), "vmstore"
+    if how == "as one that was refused":
+        with running(plane):
+            pair.apply(*pair.documents())
+            pair.wait("Accepted", "True")
+            name = wanted[0]["metadata"]["name"] = "second"
+            pair.apply(wanted[0])
+            pair.wait("Accepted", "False", name=name)
+    else:
+        pair.apply(*wanted)
+    if how == "as Retain":
+        pair.apply(*pair.documents())
+    gone = ("namespace", pair.namespace) if how == "with its namespace" else ("storagepair", name)
+    pair.kubectl("delete", *gone, "--timeout=60s")
 
 
 @pytest.mark.parametrize("loss", ["namespace", "crd"])

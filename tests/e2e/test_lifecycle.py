@@ -61,8 +61,7 @@ def test_a_torn_down_pair_leaves_bonds_and_data_and_the_next_of_its_name_has_eve
     lun = _identity(pair)
     with _writing(initiator) as writer:
         pass
-    policy = json.dumps({"spec": {"deletionPolicy": "Teardown"}})
-    ready.kubectl("patch", "storagepair", "vmstore", "-n", NAMESPACE, "--type=merge", "-p", policy)
+    _to_be_torn_down(ready)
     # with the session still open: what it is in the middle of is held back silently
     ready.kubectl("delete", "storagepair", "vmstore", "-n", NAMESPACE, "--timeout=240s", timeout=300)
     for node in ready.lab.nodes:
@@ -95,8 +94,8 @@ def test_a_pair_is_ended_as_the_page_says_in_every_way_that_it_names(ready: Stac
     pair.wait_ready()
     standby = ready.lab.machines[drill.other(pair, pair.active)]
     standby.power_cut()
+    _to_be_torn_down(ready)
     end = ["storagepair", pair.name, "-n", NAMESPACE]
-    ready.kubectl("patch", *end, "--type=merge", "-p", '{"spec":{"deletionPolicy":"Teardown"}}')
     ready.kubectl("delete", *end, "--wait=false")
     waits = lambda: standby.name in pair.condition("Ready").get("message", "")  # noqa: E731
     wait_for(waits, "the pair to say which machine it waits for", 90, interval=0.5)
@@ -120,6 +119,13 @@ def _writing(initiator: Initiator) -> Iterator[Any]:
     yield writer
     result = writer.result()
     assert (result.lost, result.errors) == (0, 0), result.document
+
+
+def _to_be_torn_down(stack: Stack) -> None:
+    """The policy is set, and the operator has seen it."""
+    pair = ["storagepair/vmstore", "-n", NAMESPACE]
+    stack.kubectl("patch", *pair, "--type=merge", "-p", json.dumps({"spec": {"deletionPolicy": "Teardown"}}))
+    stack.kubectl("wait", *pair, "--for=jsonpath={.metadata.finalizers[0]}=storagepair.dev/host", "--timeout=60s")
 
 
 def _journals(stack: Stack) -> list[str]:
