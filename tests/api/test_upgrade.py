@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from api.operator_agents import Agents
-from api.operator_world import ROOT, Pair, prepare, rest, running
+from api.operator_world import Pair, prepare, rest, running
+from lab import earlier
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 
@@ -16,16 +16,9 @@ from lab.keeper import Keeper
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source tree that landed before this one."""
-    git = ["git", "-C", str(ROOT)]
-    known = subprocess.run([*git, "rev-parse", "--quiet", "--verify", "HEAD^"], capture_output=True, check=False)
-    if known.returncode != 0:
+    if not earlier.known():
         pytest.skip("this clone holds no earlier commit (a shallow one): there is nothing to upgrade from")
-    tree = tmp_path_factory.mktemp("before")
-    archive = tree / "tree.tar"
-    paths = ("crds", "operator", "manifests")
-    subprocess.run([*git, "archive", f"--output={archive}", "HEAD^", *paths], check=True, timeout=60)
-    subprocess.run(["tar", "-xf", str(archive), "-C", str(tree)], check=True)
-    return tree
+    return earlier.tree(tmp_path_factory.mktemp("upgrade"))
 
 
 @pytest.fixture

@@ -149,15 +149,15 @@ class Stack:
 
     # --- the operator -------------------------------------------------------------------------------------------
 
-    def start_operator(self) -> None:
-        """Start the operator and return when its view of the API server is whole."""
+    def start_operator(self, tree: Path = _REPOSITORY) -> None:
+        """Start the operator of a source tree and return when its view of the API server is whole."""
         kubeconfig = self.lab.run_dir / "operator.kubeconfig"
         # a fresh token: an earlier one may be older than a restored API server's memory of it
         self.plane.service_account_kubeconfig(NAMESPACE, "storagepair-operator", kubeconfig)
         argv = [sys.executable, "-m", "storagepair_operator.main", "run", f"--kubeconfig={kubeconfig}"]
         argv += [f"--health-port={self._operator_port}", f"--audit-seconds={AUDIT_SECONDS}"]
         # as it is in this checkout, whichever environment runs this
-        environment = {"PYTHONPATH": ":".join(str(_REPOSITORY / folder) for folder in _SOURCES)}
+        environment = {"PYTHONPATH": ":".join(str(tree / folder) for folder in _SOURCES)}
         self.lab.keeper.spawn(_OPERATOR, argv, log=self.operator_log, env=environment)
         self._wait(self._operator_ready, "the operator to be ready", _OPERATOR_SECONDS)
 
@@ -179,7 +179,7 @@ class Stack:
         """From now on, and in snapshots of it, the operator is the Deployment's pod; returns when that one leads."""
         self.load_image(OPERATOR)
         self.stop_operator()
-        self._apply_manifests("cluster")
+        self.apply_manifests("cluster")
         self.wait_operator_pod()
 
     def operator_pod(self) -> dict[str, Any] | None:
@@ -191,6 +191,11 @@ class Stack:
         """Wait until the operator's pod is ready and has renewed its Lease: it acts."""
         before = self._lease()
         self._wait(partial(self._operator_pod_leads, before), "the operator's pod to lead", _OPERATOR_POD_SECONDS)
+
+    def apply_manifests(self, overlay: str, tree: Path = _REPOSITORY) -> None:
+        """The manifests of a source tree, as the lab changes them: `cluster` or `beside` (lab/manifests)."""
+        folder = tree / _MANIFESTS.relative_to(_REPOSITORY) / overlay
+        self.kubectl("apply", "--server-side", "--kustomize", str(folder))
 
     # --- the agents ---------------------------------------------------------------------------------------------
 
@@ -215,7 +220,10 @@ class Stack:
 
     def load_image(self, source: Source, tag: str = TAG) -> None:
         """Give both nodes an image as the code is now."""
-        archive = built(source).update(tag)
+        self.load_archive(built(source).update(tag))
+
+    def load_archive(self, archive: bytes) -> None:
+        """Give both nodes an image of which they have the lower layers."""
         _together(lambda guest: kubenode.load_image(guest, archive), self.lab.nodes)
 
     def wait_agents(self, *guests: LabGuest) -> None:
@@ -262,7 +270,7 @@ class Stack:
             kubenode.load_image(guest, archive)
 
         with ThreadPoolExecutor(max_workers=1) as pool:
-            applying = pool.submit(self._apply_manifests, "beside")
+            applying = pool.submit(self.apply_manifests, "beside")
             _together(join, self.lab.nodes)
             applying.result()
         names = [guest.name for guest in self.lab.nodes]
@@ -273,9 +281,6 @@ class Stack:
     def _install(self) -> None:
         self.start_operator()
         self.wait_agents()
-
-    def _apply_manifests(self, overlay: str) -> None:
-        self.kubectl("apply", "--server-side", "--kustomize", str(_MANIFESTS / overlay))
 
     def _registered(self, *, ready: bool = False) -> set[str]:
         return {
