@@ -23,6 +23,9 @@ def shell(keeper: Keeper) -> dict[str, str]:
     plane = ControlPlane.start(keeper, keeper.run_dir / "docs", controllers=True)
     for name in NODES:
         plane.client().post("/api/v1/nodes", {"metadata": {"name": name}})
+    # and a GitOps tool's own configuration, for us to patch
+    plane.client().post("/api/v1/namespaces", {"metadata": {"name": "argocd"}})
+    plane.client().post("/api/v1/namespaces/argocd/configmaps", {"metadata": {"name": "argocd-cm"}})
     programs = (Path(sys.executable).parent, binary("kubectl").parent)
     return {
         **{name: value for name, value in os.environ.items() if name in ("HOME", "LANG")},
