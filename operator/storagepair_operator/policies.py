@@ -12,7 +12,7 @@ from typing import Any
 from storagepair_operator.cluster import NOT_FOUND, ApiError, Cluster
 
 USE = "storagepair-use"
-NAMES = (USE, "storagepair-storagenodes", "storagepair-node-token", "storagepair-operator")
+NAMES = (USE, "storagepair-storagenodes", "storagepair-node-token", "storagepair-operator", "storagepair-teardown")
 """Each is the name of a policy and of its binding (manifests/policies/)."""
 
 POLICY, BINDING = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"

@@ -12,6 +12,7 @@ from lab.initiator import Initiator
 from lab.lab import Lab
 from lab.pair import Pair
 from lab.stack import Stack
+from lab.waiting import wait_for
 
 FRESH = "fresh"
 BARE = "bare"
@@ -84,5 +85,12 @@ def bare(stack_session: Stack) -> Stack:
 def ready(ready_session: Stack) -> Stack:
     """The stack with the sample pair Ready."""
     ready_session.restore(READY)
-    Pair(ready_session, namespace=NAMESPACE).wait_ready(seconds=180)
+    pair = Pair(ready_session, namespace=NAMESPACE)
+    # the machines go on one after the other, so that the mirror may break for a moment; the pair's own status is still
+    # the snapshot's until the operator has looked
+    for node in ready_session.lab.nodes:
+        wait_for(lambda node=node: "cs:Connected" in node.read("/proc/drbd"), f"the mirror on {node.name}", 60)
+    judged = lambda: ready_session.judgement(f"{NAMESPACE}/{pair.name}").startswith("Ready: ")  # noqa: E731
+    wait_for(judged, "the operator to call the pair Ready", 180, interval=0.2)
+    pair.wait_ready(seconds=180)
     return ready_session
