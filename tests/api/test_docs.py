@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from docgen.commands import API, ROOT, Block, commands
-from lab.binaries import binary
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
+from lab.reader import environment
 
 NODES = ("node1", "node2")
 
@@ -26,13 +23,7 @@ def shell(keeper: Keeper) -> dict[str, str]:
     # and a GitOps tool's own configuration, for us to patch
     plane.client().post("/api/v1/namespaces", {"metadata": {"name": "argocd"}})
     plane.client().post("/api/v1/namespaces/argocd/configmaps", {"metadata": {"name": "argocd-cm"}})
-    programs = (Path(sys.executable).parent, binary("kubectl").parent)
-    return {
-        **{name: value for name, value in os.environ.items() if name in ("HOME", "LANG")},
-        "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
-        "KUBECONFIG": str(plane.admin_kubeconfig),
-        "KUBECACHEDIR": str(keeper.run_dir / "docs-cache"),
-    }
+    return environment(plane.admin_kubeconfig, keeper.run_dir / "docs-cache")
 
 
 @pytest.mark.parametrize("block", commands(API), ids=str)

@@ -85,8 +85,7 @@ class Scene:
 
     def condition_of(self, node: LabGuest, type_: str) -> dict[str, Any]:
         """A condition that a node's agent reports."""
-        status = json.loads(self.stack.kubectl("get", "storagenode", node.name, "-o", "json")).get("status", {})
-        return next((c for c in status.get("conditions", []) if c["type"] == type_), {})
+        return self.pair.condition(type_, "storagenode", node.name)
 
     def incidents(self) -> list[dict[str, Any]]:
         """The moves that the hosts tell of and the operator has not yet confirmed."""

@@ -35,7 +35,7 @@ def test_a_serving_pair_comes_to_a_new_cluster_and_through_an_upgrade_and_no_wri
     """Every object of it is gone, StorageNodes too, and comes back from the same file in the wrong order; then the
     agents roll, one at a time."""
     pair, initiator = Pair(ready, namespace=NAMESPACE), Initiator(ready.lab.initiator)
-    active, lun, moves = pair.active, _identity(pair), _journals(ready)
+    active, lun, moves = pair.active, pair.lun_identity(), drill.journals(ready.lab.nodes)
     with _writing(initiator) as writer:
         before = _changes(ready)
         ready.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
@@ -48,17 +48,17 @@ def test_a_serving_pair_comes_to_a_new_cluster_and_through_an_upgrade_and_no_wri
         assert {name: changes[before[name] :] for name, changes in _all_changes(ready).items()} == {
             node.name: ["drbd.note-pair"] for node in ready.lab.nodes
         }
-        assert _identity(pair) == lun
+        assert pair.lun_identity() == lun
         _roll_agents(ready)
         pair.wait_ready()
         writer.wait_acked(40)
     assert pair.active == active
-    assert _journals(ready) == moves, "no host started or stopped the service"
+    assert drill.journals(ready.lab.nodes) == moves, "no host started or stopped the service"
 
 
 def test_a_torn_down_pair_leaves_bonds_and_data_and_the_next_of_its_name_has_every_write(ready: Stack) -> None:
     pair, initiator = Pair(ready, namespace=NAMESPACE), Initiator(ready.lab.initiator)
-    lun = _identity(pair)
+    lun = pair.lun_identity()
     with _writing(initiator) as writer:
         pass
     _to_be_torn_down(ready)
@@ -72,7 +72,7 @@ def test_a_torn_down_pair_leaves_bonds_and_data_and_the_next_of_its_name_has_eve
     ready.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump(documents[0]))
     pair.wait_ready()
     wait_for(lambda: pair.condition("Ready", "lun", "datastore1").get("status") == "True", "the LUN", 60)
-    assert _identity(pair) == lun
+    assert pair.lun_identity() == lun
     device = drill.log_in(initiator)
     assert writer.verify_again(device).lost == 0
     assert pair.failovers() == [], "to be set up again is no move"
@@ -125,16 +125,6 @@ def _to_be_torn_down(stack: Stack) -> None:
     pair = ["storagepair/vmstore", "-n", NAMESPACE]
     stack.kubectl("patch", *pair, "--type=merge", "-p", json.dumps({"spec": {"deletionPolicy": "Teardown"}}))
     stack.kubectl("wait", *pair, "--for=jsonpath={.metadata.finalizers[0]}=storagepair.dev/host", "--timeout=60s")
-
-
-def _journals(stack: Stack) -> list[str]:
-    """What each host's resource script did with the service, by its own journal; "" where it never did anything."""
-    return [node.ssh(["cat", "/var/lib/storagepair/journal.log"], check=False).stdout for node in stack.lab.nodes]
-
-
-def _identity(pair: Pair) -> tuple[int, str]:
-    status = pair.get("lun", "datastore1")["status"]
-    return status["number"], status["serial"]
 
 
 def _roll_agents(stack: Stack) -> None:

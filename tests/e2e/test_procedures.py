@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 from docgen.commands import REPAIRED, SURVIVOR, VICTIM, steps
 from lab import drill
@@ -42,7 +39,7 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     assert drill.serves(victim), "it can't know: both serve now, each for itself"
     victim.ssh("date > /storage/written-after-the-split && sync")
     Reader.do_on(victim, stop)
-    masked = lambda: node_condition(ready, victim.name, "Heartbeat").get("reason") == "Masked"  # noqa: E731
+    masked = lambda: pair.condition("Heartbeat", "storagenode", victim.name).get("reason") == "Masked"  # noqa: E731
     wait_for(masked, "the agent to leave it stopped", SPLIT_SECONDS, interval=0.5)
     for cable in CABLES:
         victim.plug(cable)
@@ -129,12 +126,6 @@ def takes_all_over(stack: Stack, taker: LabGuest, writer: Writer, *, lost: str) 
     stack.lab.machines[lost].power_cut()
     wait_for(lambda: drill.serves(taker), f"{taker.name} to serve", SPLIT_SECONDS, interval=0.5)
     assert writer.verify_again(drill.log_in(Initiator(stack.lab.initiator))).lost == 0
-
-
-def node_condition(stack: Stack, node: str, type_: str) -> dict[str, Any]:
-    """A condition of a StorageNode; {} when it has none of that type."""
-    document = json.loads(stack.kubectl("get", "storagenode", node, "-o", "json"))
-    return next((c for c in document.get("status", {}).get("conditions", []) if c["type"] == type_), {})
 
 
 def cstate(machine: LabGuest) -> str:

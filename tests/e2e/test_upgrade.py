@@ -15,8 +15,6 @@ from lab.waiting import wait_for
 
 pytestmark = pytest.mark.drill
 
-_JOURNAL = "/var/lib/storagepair/journal.log"
-
 
 @pytest.fixture()
 def before(tmp_path: Path) -> Path:
@@ -38,7 +36,8 @@ def test_crds_operator_and_agents_are_upgraded_under_a_writer_and_nothing_moves(
     pair.wait_ready()
     served = lambda: pair.condition("Ready", "lun", "datastore1").get("status") == "True"  # noqa: E731
     wait_for(served, "the LUN to be Ready", 90, interval=0.5)
-    active, lun, journals, agents = pair.active, _identity(pair), _journals(bare), _images(bare)
+    active, lun, agents = pair.active, pair.lun_identity(), _images(bare)
+    journals = drill.journals(bare.lab.nodes)
 
     writer = initiator.start_writer(drill.log_in(initiator), name="upgrade")
     writer.wait_acked(40)
@@ -57,8 +56,8 @@ def test_crds_operator_and_agents_are_upgraded_under_a_writer_and_nothing_moves(
     assert (result.lost, result.errors) == (0, 0)
     print(f"longest gap {max((gap.seconds for gap in result.gaps), default=0):.1f} s")
     assert not _images(bare) & agents, "these are other agents"
-    assert (pair.active, _identity(pair)) == (active, lun)
-    assert _journals(bare) == journals, "no host started or stopped the service"
+    assert (pair.active, pair.lun_identity()) == (active, lun)
+    assert drill.journals(bare.lab.nodes) == journals, "no host started or stopped the service"
     assert pair.failovers() == []
     # and what they have put on the hosts since works
     bare.lab.machines[active].power_cut()
@@ -72,16 +71,7 @@ def _replace_agents(stack: Stack) -> None:
         stack.restart_agent(node.name)
 
 
-def _identity(pair: Pair) -> tuple[int, str]:
-    status = pair.get("lun", "datastore1")["status"]
-    return status["number"], status["serial"]
-
-
 def _images(stack: Stack) -> set[str]:
     """The digests of the images that the agents run."""
     pods = [stack.agent_pod(node.name) for node in stack.lab.nodes]
     return {pod["status"]["containerStatuses"][0]["imageID"] for pod in pods if pod is not None}
-
-
-def _journals(stack: Stack) -> list[str]:
-    return [node.ssh(["cat", _JOURNAL], check=False).stdout for node in stack.lab.nodes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lab.guest import Guest
@@ -53,6 +53,11 @@ def run(initiator: Initiator, fault: Callable[[], object], taker: Guest, *, name
 def serves(guest: Guest) -> bool:
     """Did the resource script on this machine complete a start? The host's own word, not Kubernetes'."""
     return guest.ssh(["cat", "/run/storagepair/state"], check=False).stdout.startswith("started")
+
+
+def journals(nodes: Iterable[Guest]) -> list[str]:
+    """What each machine's resource script did with the service, by its own journal; "" where it never did anything."""
+    return [node.ssh(["cat", "/var/lib/storagepair/journal.log"], check=False).stdout for node in nodes]
 
 
 def other(pair: Pair, node: str) -> str:

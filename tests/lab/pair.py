@@ -59,6 +59,11 @@ class Pair:
         status = self.get(kind, name or self.name).get("status", {})
         return next((c for c in status.get("conditions", []) if c["type"] == type_), {})
 
+    def lun_identity(self, name: str = "datastore1") -> tuple[int, str]:
+        """What an initiator knows a LUN by: number and serial."""
+        status = self.get("lun", name)["status"]
+        return status["number"], status["serial"]
+
     def failovers(self) -> list[dict[str, Any]]:
         """The specs of this pair's Failover objects, oldest first."""
         specs = [item["spec"] for item in self.get("failovers")["items"]]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from docgen.commands import Block
 
+from lab.binaries import binary
 from lab.drill import NAMESPACE
 from lab.guest import Guest
 from lab.stack import Stack
@@ -22,7 +23,7 @@ class Reader:
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._folder = folder
-        self._environment = _shell(stack, folder)
+        self._environment = _in_the_pairs_namespace(stack, folder)
 
     def do(self, block: Block) -> None:
         """In a shell whose kubectl is set to the lab's cluster and to the pair's namespace."""
@@ -44,15 +45,20 @@ class Reader:
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
 
-def _shell(stack: Stack, folder: Path) -> dict[str, str]:
+def environment(kubeconfig: Path, cache: Path) -> dict[str, str]:
+    """Of the shell of a person whose kubectl is set to a cluster, with our programs on its path."""
+    return {
+        **{name: value for name, value in os.environ.items() if name in ("HOME", "LANG")},
+        "PATH": f"{Path(sys.executable).parent}:{binary('kubectl').parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(kubeconfig),
+        "KUBECACHEDIR": str(cache),
+    }
+
+
+def _in_the_pairs_namespace(stack: Stack, folder: Path) -> dict[str, str]:
     kubeconfig = folder / "kubeconfig"
     shutil.copy(stack.plane.admin_kubeconfig, kubeconfig)
-    environment = {
-        **{name: value for name, value in os.environ.items() if name in ("HOME", "LANG")},
-        "PATH": f"{Path(sys.executable).parent}:{stack.kubectl_path.parent}:{os.environ['PATH']}",
-        "KUBECONFIG": str(kubeconfig),
-        "KUBECACHEDIR": str(folder / "cache"),
-    }
+    shell = environment(kubeconfig, folder / "cache")
     set_namespace = ["kubectl", "config", "set-context", "--current", f"--namespace={NAMESPACE}"]
-    subprocess.run(set_namespace, env=environment, check=True, capture_output=True)
-    return environment
+    subprocess.run(set_namespace, env=shell, check=True, capture_output=True)
+    return shell

@@ -24,13 +24,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab import cache, image, kubenode, registry
+from lab import cache, image, kubenode, lastwords, registry
 from lab.apiclient import ApiError, ApiUnreachable
 from lab.binaries import binaries, binary
 from lab.controlplane import ControlPlane, free_port
 from lab.images import AGENT, OPERATOR, SOURCES, TAG, Source, built
 from lab.keeper import NotRunning
-from lab.kubectl import KubectlError, kubectl
+from lab.kubectl import kubectl
 from lab.kubelayer import KubeLayer, kube_layer
 from lab.lab import Lab, LabGuest
 from lab.ssh import SshError
@@ -259,7 +259,7 @@ class Stack:
         _together(kubenode.drop_connections, nodes)
         if self.plane.client().get(_DEPLOYMENT)["spec"]["replicas"] == 0:
             # the one that held it was killed above: its successor need not wait until that is sure
-            with contextlib.suppress(ApiError):
+            if self._lease():
                 self.plane.client().delete(_LEASE)
             self.start_operator()
         elif not self.lab.settings.api_cut:
@@ -362,34 +362,8 @@ class Stack:
             except (ApiError, ApiUnreachable) as error:
                 trouble = f": {error}"
             if time.monotonic() > deadline:
-                raise StackError(f"waited {seconds:g} s for {what}{trouble}\n{self._describe()}")
+                raise StackError(f"waited {seconds:g} s for {what}{trouble}\n{lastwords.told(self.kubectl, NAMESPACE)}")
             time.sleep(_POLL_SECONDS)
-
-    def _describe(self) -> str:
-        """What a person would look at first."""
-        pieces = []
-        for arguments in (("get", "nodes"), ("get", "pods", "-A", "-o", "wide"), ("get", "events", "-A")):
-            try:
-                pieces.append(self.kubectl(*arguments)[-4000:])
-            except KubectlError as error:
-                pieces.append(str(error))
-        return "\n".join([*pieces, *self._last_words()])
-
-    def _last_words(self) -> list[str]:
-        """What our pods that aren't ready have logged last, and their containers before."""
-        try:
-            pods = [*self._list(f"{_PODS}node-agent"), *self._list(f"{_PODS}operator")]
-        except (ApiError, ApiUnreachable) as error:
-            return [str(error)]
-        words = []
-        for name in (pod["metadata"]["name"] for pod in pods if _conditions(pod).get("Ready") != "True"):
-            for more in ((), ("--previous",)):
-                try:
-                    log = self.kubectl("logs", "-n", NAMESPACE, name, "--tail=30", *more)
-                except KubectlError as error:
-                    log = str(error)
-                words.append(f"--- {' '.join(('logs', name, *more))}\n{log}")
-        return words
 
 
 def prepare(suite: str) -> KubeLayer:

@@ -258,10 +258,8 @@ def _asked(host: Host, desired: Desired | None) -> tuple[bool, str, tuple[tuple[
 
 def _is_mask(host: Host, path: str) -> bool:
     """systemd's own sign that a unit shall not be started: a link to /dev/null in its place (systemd.unit(5))."""
-    try:
-        return str(host.path(path).readlink()) == "/dev/null"
-    except OSError:  # nothing there, or a file
-        return False
+    unit = host.path(path)
+    return unit.is_symlink() and str(unit.readlink()) == "/dev/null"
 
 
 def _unit_is_up(host: Host) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 
@@ -101,6 +102,11 @@ class TestProc:
         text = f" 0: cs:{cs} ro:{role}/{peer_role} ds:{disk}/{peer_disk} {protocol} {flags}\n"
         state = drbd_proc.State(cs, role, peer_role, disk, peer_disk, suspended, synced_percent=100)
         assert drbd_proc.parse(text) == state
+
+    @given(st.text())
+    def test_of_any_other_text_nothing_worse_is_said_than_that_it_is_not_understood(self, text):
+        with contextlib.suppress(drbd_proc.Unreadable):
+            assert drbd_proc.parse(text) is None or " cs:" in text
 
 
 class TestObserve:
