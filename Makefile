@@ -36,16 +36,16 @@ docs: setup ## the documentation as a site, in build/site; fails on a warning
 reference: setup ## write docs/reference anew from the code
 	$(PYTHON) -m docgen
 
-unit: setup ## seconds, no root, no lab
-	$(PYTHON) -m pytest tests/unit -q --durations=5
+unit: setup ## seconds, no root, no lab; half of it is waiting for processes, so four files at a time
+	$(PYTHON) -m pytest tests/unit -q --durations=5 --numprocesses=4 --dist=loadfile
 
-api: setup ## on a real kube-apiserver; they mostly wait, so two files at a time
-	$(PYTHON) -m pytest tests/api -v --durations=10 --numprocesses=2 --dist=loadfile
+api: setup ## on a real kube-apiserver; they mostly wait, so four files at a time
+	$(PYTHON) -m pytest tests/api -v --durations=10 --numprocesses=4 --dist=loadfile
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
 
-drills: setup ## the other failure drills on the lab, about as long again: before a release
+drills: setup ## the other drills on the lab, an hour and a half: before a release
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m drill
 
 PAIRS ?= 500

@@ -199,6 +199,7 @@ def test_a_full_file_system_stops_neither_writes_nor_a_switchover(scene: Scene) 
 # --- no failover --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.drill
 def test_a_killed_tgtd_gets_its_targets_back_without_agent_and_without_failover(scene: Scene) -> None:
     absence.stop_agents(scene.stack)
     pid = scene.active.ssh(["pgrep", "-x", "tgtd"]).stdout.split()[0]

@@ -136,7 +136,9 @@ def test_a_node_in_two_pairs_serves_the_first_and_refuses_the_second(ready: Stac
     assert _pair(ready).condition("Ready")["status"] == "True"
 
 
-@pytest.mark.parametrize("loss", ["objects gone unseen", "deleted CRDs", "deleted namespace"])
+@pytest.mark.parametrize(
+    "loss", ["objects gone unseen", pytest.param("deleted CRDs", marks=pytest.mark.drill), "deleted namespace"]
+)
 def test_a_host_goes_on_serving_all_that_it_served_after(ready: Stack, loss: str) -> None:
     before = _actions(ready), _exports(ready)
     if loss == "objects gone unseen":
