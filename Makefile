@@ -45,7 +45,8 @@ api: setup ## on a real kube-apiserver; they mostly wait, so four files at a tim
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
 
-drills: setup ## the other drills on the lab, an hour and a half: before a release
+drills: ## the other drills on the lab, an hour and a half: before a release
+	@tests/setup podman
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m drill
 
 PAIRS ?= 500

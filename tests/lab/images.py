@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from lab import cache, containerfile, debian
 from lab.containerfile import Containerfile
 from lab.ociarchive import Image, Layer
@@ -57,6 +59,10 @@ class Source:
         """The locked wheels."""
         return _REPOSITORY / "requirements" / f"{self.name}.txt"
 
+    def locked(self) -> list[str]:
+        """The wheels of the image, as lines of a lock."""
+        return for_python(_PYTHON, self.requirements.read_text())
+
     @cached_property
     def containerfile(self) -> Containerfile:
         """What users build it from."""
@@ -68,6 +74,22 @@ class Source:
             path = _REPOSITORY / source
             found = [path] if path.is_file() else (each for each in path.rglob("*") if each.is_file())
             yield from sorted(each for each in found if "__pycache__" not in each.parts)
+
+
+def for_python(version: str, lock: str) -> list[str]:
+    """The lines of `lock` that are for this Python on this machine, `NAME==VERSION --hash=...`, without their markers.
+
+    pip judges markers (`; python_full_version < '3.13'`) by the Python that runs it, whatever it installs for.
+    """
+    environment = {"python_version": version, "python_full_version": f"{version}.0"}
+    lines = []
+    for line in lock.replace("\\\n", " ").splitlines():
+        said, hashes, rest = line.partition("--hash")
+        if hashes:
+            marker = Requirement(said).marker
+            if marker is None or marker.evaluate(environment):
+                lines.append(f"{said.partition(';')[0].strip()} {hashes}{rest}")
+    return lines
 
 
 OPERATOR = Source("operator")
@@ -145,7 +167,7 @@ def _wheels(source: Source) -> Path:
     system = _debian()
     inputs: dict[str, cache.KeyInput] = {
         "debian": _digest(system),
-        "requirements": source.requirements,
+        "requirements": repr(source.locked()),
         "assemble.py": _ASSEMBLE,
     }
     return cache.artifact(f"{source.name}-wheels", inputs, lambda folder: _build_wheels(folder, source, system))
@@ -166,7 +188,8 @@ def _build_debian(folder: Path, packages: tuple[str, ...]) -> None:
 
 def _build_wheels(folder: Path, source: Source, system: Path) -> None:
     """The locked wheels, for the image's Python and not for the one that runs this."""
-    tree = folder / "tree"
+    tree, wanted = folder / "tree", folder / "requirements.txt"
+    wanted.write_text("\n".join(source.locked()))
     machine = platform.machine()
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in (28, 17)]
     with cache.step(f"making the layer of the {source.name}'s libraries (once)"):
@@ -175,7 +198,7 @@ def _build_wheels(folder: Path, source: Source, system: Path) -> None:
                 *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
                 *("--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes", f"--target={tree / _SITE}"),
                 *("--implementation=cp", f"--python-version={_PYTHON}", f"--platform=manylinux2014_{machine}"),
-                *(*platforms, "-r", str(source.requirements)),
+                *(*platforms, "-r", str(wanted)),
             ]
         )
         _compile(tree, system / "root")
