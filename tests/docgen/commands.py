@@ -5,6 +5,8 @@ A block of commands is fenced as ```console and has a tag in the line above it, 
     <!-- run: api -->          in a checkout, with kubectl for a cluster of two nodes; pages and blocks in their order
     <!-- run: checkout -->     in a checkout, with nothing else
     <!-- run: engine -->       in a checkout, with podman (e2e/test_containerfiles.py)
+    <!-- run: host -->         as root on a Debian machine with a mirror (e2e/test_install.py)
+    <!-- run: operator -->     anywhere, with the operator's kubeconfig; it runs until interrupted (e2e/test_install.py)
     <!-- run: lab -->          anywhere, with kubectl for the lab, where the pair `vmstore` was Ready at first
     <!-- run: node1 -->        as root on that machine of the lab; also node2, initiator
     <!-- run: victim -->       as root on a machine of a broken pair (e2e/test_procedures.py); also survivor, repaired
@@ -28,9 +30,10 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 API, LAB, CHECKOUT, ENGINE = "api", "lab", "checkout", "engine"
+HOST, OPERATOR = "host", "operator"
 MACHINES = ("node1", "node2", "initiator")
 PARTS = VICTIM, SURVIVOR, REPAIRED, ENDING, ENDED = ("victim", "survivor", "repaired", "ending", "ended")
-PLACES = (API, LAB, CHECKOUT, ENGINE, *MACHINES, *PARTS)
+PLACES = (API, LAB, CHECKOUT, ENGINE, HOST, OPERATOR, *MACHINES, *PARTS)
 COMMANDS = "console"
 SAMPLES = ("text", "yaml", "ini")
 
