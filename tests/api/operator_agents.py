@@ -51,7 +51,7 @@ class Agents:
     stays there; only Absent takes it away.
     """
 
-    def __init__(self, pair: Pair, *, every_seconds: float = 0.1) -> None:
+    def __init__(self, pair: Pair, *, every_seconds: float = 0.25) -> None:
         self.pair = pair
         self._every_seconds = every_seconds
         self.active = pair.nodes[0]

@@ -30,7 +30,7 @@ from storagepair_crds.views import GROUP
 Json = Any
 DOCUMENTS = 2000
 """Of which a few write another one first, of which they are a change."""
-BATCH = 50
+BATCH = 100
 PLURALS = {PAIR: "storagepairs", LUN: "luns", ACL: "initiatoracls", MOVE: "switchovers"}
 BAD_WORDS = ("Traceback", "a defect", "nhandled", "ended by itself", "can't be read", "never retrieved", "broke down")
 ABANDON = json.dumps({"metadata": {"finalizers": None, "annotations": {"storagepair.dev/abandon": "true"}}})
@@ -221,7 +221,7 @@ def test_generated_documents(plane: ControlPlane, capsys: pytest.CaptureFixture[
     with contextlib.ExitStack() as stack:
         operator = stack.enter_context(running(plane, log_level="info"))
         bystander = stack.enter_context(_serving(plane, BYSTANDER, 0.5))
-        crowd = [stack.enter_context(_serving(plane, home, 0.2)) for home in HOMES]
+        crowd = [stack.enter_context(_serving(plane, home, 0.5)) for home in HOMES]
         pid, before, bases = operator.pid, _untouched(bystander), [_base(pair) for pair in crowd]
         _write_all(plane, cases, tally)
         assert operator.pid == pid

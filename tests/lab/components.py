@@ -75,6 +75,10 @@ def etcd(program: Path) -> list[str]:
     ]
 
 
+ENVIRONMENT = {"GOGC": "300"}
+"""Of each of the programs: a fifth less processor time at the start for 80 MB more memory (of 315 MB)."""
+
+
 def api_server(program: Path, pki: Pki, port: int, audit_policy: Path, audit_log: Path) -> list[str]:
     """The API server on loopback, with the authorization and admission of a real cluster."""
     return [

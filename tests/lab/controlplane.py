@@ -267,7 +267,8 @@ class ControlPlane:
             argv = components.controller_manager(path, self._pki, kubeconfig, node_grace)
         else:
             argv = components.scheduler(path, kubeconfig)
-        self.keeper.spawn(self._process(program), argv, log=self.log(program), cwd=self.folder)
+        log = self.log(program)
+        self.keeper.spawn(self._process(program), argv, log=log, cwd=self.folder, env=components.ENVIRONMENT)
 
     def _process(self, program: str) -> str:
         # the whole path: one keeper may have several control planes
