@@ -1,15 +1,17 @@
 """The Containerfiles, built by podman with the commands of docs/how-to/build-images.md: the lab's own images again.
 
-There is no registry here: the base image is made from Debian's packages, under the name that the Containerfiles have.
+The base image is made from Debian's packages, under the name that the Containerfiles have; the page's registry is
+Debian's docker-registry on loopback.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shlex
 import shutil
+import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -19,10 +21,13 @@ from pathlib import Path
 import pytest
 from docgen.commands import ENGINE, ROOT, commands
 from lab import debian, images
+from lab.components import with_own_hosts
 from lab.images import Source
+from lab.waiting import wait_for
 
 pytestmark = pytest.mark.drill
 
+REGISTRY, _ADDRESS = "registry.example", "127.0.0.77"  # loopback too; at port 80 there, where the name leads
 _SECONDS = 900
 # how this machine reaches its package index must hold in a build too; without the files nothing is special here
 _MACHINES_OWN = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
@@ -36,24 +41,23 @@ class Podman:
     folder: Path
 
     def __call__(self, *arguments: str) -> str:
-        return self.shell(shlex.join(("podman", *arguments)))
+        """Of its own store alone. What it mounts is to be seen from here."""
+        return self._run(["podman", *arguments])
 
     def shell(self, script: str) -> str:
-        """What a script says to which podman is this one. It is run where a reader is: in the checkout."""
+        """What a script says to which podman is this one and which knows the page's registry; in the checkout."""
+        return self._run(with_own_hosts(["bash", "-c", script], self.folder / "hosts"))
+
+    def _run(self, command: list[str]) -> str:
         environment = os.environ | {
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+            "CONTAINERS_REGISTRIES_CONF": str(self.folder / "registries.conf"),
             "BUILDAH_ISOLATION": "chroot",
         }
         done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
-        assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
         return done.stdout
 
 
@@ -64,14 +68,45 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     folder = tmp_path_factory.mktemp("podman")
     storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/store"\nrunroot = "{folder}/run"\n'
     (folder / "storage.conf").write_text(storage)
-    podman = Podman(folder)
-    podman("import", "--quiet", str(_base(folder)), images.OPERATOR.containerfile.argument("BASE"))
+    (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{REGISTRY}"\ninsecure = true\n')
+    (folder / "hosts").write_text(f"{_ADDRESS} {REGISTRY}\n{Path('/etc/hosts').read_text()}")
+    with _registry(folder):
+        yield from _as_the_page_says(Podman(folder))
+
+
+def _as_the_page_says(podman: Podman) -> Iterator[Podman]:
+    podman("import", "--quiet", str(_base(podman.folder)), images.OPERATOR.containerfile.argument("BASE"))
     (ROOT / "build" / "images").mkdir(parents=True, exist_ok=True)
     (ROOT / "build" / "images" / "storagepair-operator.cdx.json").unlink(missing_ok=True)
     for block in commands(ENGINE):
         print(f"{block}\n{podman.shell(block.script)}")
     yield podman
     podman("image", "unmount", "--all")  # so that pytest can remove the folder
+
+
+@contextlib.contextmanager
+def _registry(folder: Path) -> Iterator[None]:
+    """Debian's docker-registry, unpacked and not installed: its package would start one for everybody."""
+    unpack = "apt-get download docker-registry && dpkg-deb -x docker-registry_*.deb registry"
+    subprocess.run(["bash", "-ec", unpack], cwd=folder, check=True, capture_output=True, timeout=_SECONDS)
+    config = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(folder / "pushed")}}}
+    (folder / "registry.json").write_text(json.dumps({**config, "http": {"addr": f"{_ADDRESS}:80"}}))
+    command = [folder / "registry" / "usr" / "bin" / "docker-registry", "serve", folder / "registry.json"]
+    with (folder / "registry.log").open("wb") as log:
+        registry = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: registry.poll() is not None or _answers(), "the registry", 60)
+        assert registry.poll() is None, (folder / "registry.log").read_text()
+        yield
+    finally:
+        registry.kill()
+        registry.wait()
+
+
+def _answers() -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((_ADDRESS, 80), timeout=5):
+        return True
+    return False
 
 
 def _base(folder: Path) -> Path:
@@ -87,7 +122,7 @@ def _base(folder: Path) -> Path:
 
 
 def _name(source: Source) -> str:
-    return f"registry.example/storagepair/{source.name}:0.1.0"
+    return f"{REGISTRY}/storagepair/{source.name}:0.1.0"
 
 
 each_image = pytest.mark.parametrize("source", images.SOURCES, ids=lambda source: source.name)
@@ -125,6 +160,17 @@ def test_an_engines_image_starts_the_same_program_as_the_same_user(podman: Podma
     command = ["chroot", f"--userspec={said.user or '0:0'}", root, *said.entrypoint, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["usage:", source.program]), done.stderr
+
+
+@each_image
+def test_a_pushed_image_can_be_pulled_by_its_name(podman: Podman, source: Source) -> None:
+    pushed = podman("image", "inspect", "--format={{.Id}}", _name(source)).strip()
+    there = podman.shell(f"podman pull --quiet {_name(source)}").strip()
+    assert there == pushed
+    stored = (
+        podman.folder / "pushed/docker/registry/v2/repositories/storagepair" / source.name / "_manifests/tags/0.1.0"
+    )
+    assert stored.is_dir()
 
 
 def test_two_builds_by_an_engine_give_one_image(podman: Podman) -> None:
