@@ -81,7 +81,10 @@ def _as_the_page_says(podman: Podman) -> Iterator[Podman]:
     for block in commands(ENGINE):
         print(f"{block}\n{podman.shell(block.script)}")
     yield podman
-    podman("image", "unmount", "--all")  # so that pytest can remove the folder
+    podman("image", "unmount", "--all")
+    store = podman.folder / "store" / "overlay"
+    if store.is_mount():  # containers/storage makes a private mount of it; pytest could not remove the folder
+        subprocess.run(["umount", str(store)], check=True, timeout=60)
 
 
 @contextlib.contextmanager
