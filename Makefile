@@ -36,7 +36,7 @@ docs: setup ## the documentation as a site, in build/site; fails on a warning
 reference: setup ## write docs/reference anew from the code
 	$(PYTHON) -m docgen
 
-unit: setup ## seconds, no root, no lab; half of it is waiting for processes, so four files at a time
+unit: setup ## seconds, no root, no lab; half of it is waiting, so four files at a time
 	$(PYTHON) -m pytest tests/unit -q --durations=5 --numprocesses=4 --dist=loadfile
 
 api: setup ## on a real kube-apiserver; they mostly wait, so four files at a time

@@ -39,7 +39,10 @@ def test_a_split_brain_is_resolved_as_the_page_says_and_the_survivor_keeps_every
     assert drill.serves(victim), "it can't know: both serve now, each for itself"
     victim.ssh("date > /storage/written-after-the-split && sync")
     Reader.do_on(victim, stop)
-    masked = lambda: pair.condition("Heartbeat", "storagenode", victim.name).get("reason") == "Masked"  # noqa: E731
+
+    def masked() -> bool:
+        return bool(pair.condition("Heartbeat", "storagenode", victim.name).get("reason") == "Masked")
+
     wait_for(masked, "the agent to leave it stopped", SPLIT_SECONDS, interval=0.5)
     for cable in CABLES:
         victim.plug(cable)
