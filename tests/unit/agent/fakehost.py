@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from storagepair_node_agent import hostfiles
@@ -54,6 +55,12 @@ case "$name $*" in
     "tgtadm "*"--op show "*) cat $root/tgtd ;;
 esac
 """
+# the guardian's clock, and one that goes on by a line of a pipe
+_CLOCK = """\
+    while sleep "$TICK_SECONDS"; do
+        echo tick
+    done"""
+_CLOCK_BY_HAND = _CLOCK.replace('sleep "$TICK_SECONDS"', "read -r _")
 _NAMES = (
     *("drbdsetup-84", "mount", "umount", "ip", "nft", "tgtadm", "fuser", "send_arp"),
     *("tickle_tcp", "ss", "cl_status", "hb_standby"),
@@ -204,6 +211,26 @@ class FakeHost:
     def service(self, verb: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.run("resource", verb, **environment)
 
+    @contextmanager
+    def clock_by_hand(self) -> Iterator[Callable[[], None]]:
+        """The guardian ticks when it is told to and not before, however slow this machine is."""
+        guardian = self.root / "lib/guardian"
+        text = guardian.read_text()
+        assert _CLOCK in text
+        guardian.write_text(text.replace(_CLOCK, f"{_CLOCK_BY_HAND} <{self.root}/clock"))
+        os.mkfifo(self.root / "clock")
+        clock = os.open(self.root / "clock", os.O_RDWR)  # so that neither side waits for the other to open it
+
+        def tick() -> None:
+            begun = len(self.read("run/guardian-ticks"))
+            os.write(clock, b"tick\n")
+            self._until(lambda: len(self.read("run/guardian-ticks")) > begun, "a tick")
+
+        try:
+            yield tick
+        finally:
+            os.close(clock)
+
     def spawn(self, script: str) -> subprocess.Popen[str]:
         """A program that goes on, with whatever it starts in a process group of its own."""
         with (self.root / f"log/{script}").open("w") as log:
@@ -230,7 +257,7 @@ class FakeHost:
 
     @staticmethod
     def _until(condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, what
             time.sleep(0.02)

@@ -23,15 +23,6 @@ def started(host: FakeHost) -> FakeHost:
     return host
 
 
-def settled(host: FakeHost, phase: str = "closed") -> str:
-    """The journal, once a start's background part is through."""
-    for _ in range(100):
-        if phase in host.phases("start"):
-            break
-        time.sleep(0.05)
-    return host.read("keep/journal.log")
-
-
 def shortened(calls: list[str]) -> list[str]:
     return [_short(call) for call in calls]
 
@@ -123,7 +114,7 @@ def test_a_peer_that_is_just_releasing_is_waited_for(host):
 
 def test_nothing_is_left_behind_but_what_announces(host):
     host.service("start")
-    settled(host)
+    host.settled()
     host.service("stop")
     sleepers = subprocess.run(["pgrep", "-f", "-a", r"sleep (61|21)\.75"], capture_output=True, text=True).stdout
     assert sleepers == ""
@@ -285,7 +276,7 @@ def test_the_taker_tells_who_served_last_and_when_it_released(host):
     host.write("storage/.storagepair/active", "node2\n")
     host.write("storage/.storagepair/released", "node2 1795379566879216 1 b\nreleased 1795379568179216\n")
     host.service("start")
-    journal = settled(host)
+    journal = host.settled()
     assert "past last=node2 released=1795379566879216" in journal
     assert "peer phase=released at=1795379568179216" in journal
     assert host.read("storage/.storagepair/active") == "node1\n"
@@ -296,7 +287,7 @@ def test_an_older_release_of_the_other_node_is_not_this_one_s(host):
     host.write("storage/.storagepair/active", "node2\n")
     host.write("storage/.storagepair/released", "node1 1795379566879216 1 b\n")
     host.service("start")
-    assert "past last=node2 released=-" in settled(host)
+    assert "past last=node2 released=-" in host.settled()
 
 
 @pytest.mark.parametrize(("age", "told"), [(3, True), (3600, False)])
@@ -305,7 +296,7 @@ def test_a_lost_peer_is_told_by_heartbeat_s_log_if_it_is_about_this_takeover(hos
     host.write("log/ha-log", f"{stamp} node1 heartbeat: [783]: WARN: node node2: is dead\n")
     host.write("storage/.storagepair/active", "node2\n")
     host.service("start")
-    assert ("lost dead=" in settled(host)) is told
+    assert ("lost dead=" in host.settled()) is told
 
 
 def test_a_failed_start_leaves_the_other_node_s_marker(host):
@@ -320,10 +311,7 @@ def test_a_failed_start_leaves_the_other_node_s_marker(host):
 def test_the_journal_is_bounded(host):
     host.write("keep/journal.log", "x" * 300_000 + "\n")
     host.service("start")
-    for _ in range(100):
-        if (host.root / "keep/journal.log.1").exists():
-            break
-        time.sleep(0.05)
+    host.await_file("keep/journal.log.1")
     assert "end ok" in host.read("keep/journal.log.1")
 
 

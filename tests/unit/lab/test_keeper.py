@@ -99,13 +99,13 @@ def test_a_process_that_ignores_the_signal_is_reported(keeper: Keeper, run_dir: 
 def test_one_clients_wait_does_not_hold_up_another(keeper: Keeper, run_dir: Path) -> None:
     keeper.spawn("frozen", SLEEP, log=run_dir / "log")
     keeper.signal("frozen", signal.SIGSTOP)
-    waiting = threading.Thread(target=lambda: keeper.kill("frozen", signal.SIGTERM, timeout=20))
+    waiting = threading.Thread(target=lambda: keeper.kill("frozen", signal.SIGTERM, timeout=60))
     waiting.start()
     started = time.monotonic()
     keeper.spawn("other", SLEEP, log=run_dir / "log")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     keeper.signal("frozen", signal.SIGCONT)  # the pending SIGTERM ends it now
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     assert keeper.exit_status("frozen") == -signal.SIGTERM
 
