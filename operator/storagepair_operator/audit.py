@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -65,7 +64,7 @@ class Auditor:
     def alive(self) -> bool:
         """False when the API server has answered for long and the watches still don't deliver what it lists."""
         since = self._stalled_since
-        return since is None or time.monotonic() - since < self._settings.stall_seconds
+        return since is None or asyncio.get_running_loop().time() - since < self._settings.stall_seconds
 
     async def run(self) -> None:
         """Audit for ever."""
@@ -91,7 +90,8 @@ class Auditor:
             self._fail(f"the lists can't be read: {error}")
             return False
         if missing:
-            self._stalled_since = self._stalled_since or time.monotonic()
+            if self._stalled_since is None:
+                self._stalled_since = asyncio.get_running_loop().time()
             self._fail(f"the watches have not delivered {missing}")
             self._renew()
             return False
@@ -125,7 +125,7 @@ class Auditor:
         return await self._catch_up({kind: listed for kind, (listed, _) in lists.items()})
 
     async def _catch_up(self, lists: dict[Kind, dict[str, int]]) -> str:
-        until = time.monotonic() + self._settings.catch_up_seconds
+        until = asyncio.get_running_loop().time() + self._settings.catch_up_seconds
         while True:
             self._store.grown.clear()
             owed = self._owed(lists)
@@ -133,7 +133,7 @@ class Auditor:
                 return ""
             self._store.whole.clear()
             try:
-                await asyncio.wait_for(self._store.grown.wait(), max(0, until - time.monotonic()))
+                await asyncio.wait_for(self._store.grown.wait(), max(0, until - asyncio.get_running_loop().time()))
             except TimeoutError:
                 return ", ".join(f"{len(uids)} {kind.plural}" for kind, uids in owed.items())
             await asyncio.sleep(_GULP_SECONDS)

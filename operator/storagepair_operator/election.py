@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 import socket
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,7 +48,7 @@ class Election:
                 await self._give_back()
 
     async def _attempt(self) -> None:
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._settings.lease_renew_limit_seconds / 2):
                 leads = await self._take()
@@ -71,7 +70,7 @@ class Election:
         if problem != self._problem:
             log.warning("the lease can't be renewed: %s", problem)
         self._problem = problem
-        if time.monotonic() - self._renewed > self._settings.lease_renew_limit_seconds:
+        if asyncio.get_running_loop().time() - self._renewed > self._settings.lease_renew_limit_seconds:
             self.leading.clear()
 
     async def _take(self) -> bool:
@@ -83,7 +82,7 @@ class Election:
                 raise
             return await self._write("POST", self._path, {"metadata": {"name": NAME}, "spec": self._spec({})})
         spec = lease["spec"]
-        holder, now = spec.get("holderIdentity"), time.monotonic()
+        holder, now = spec.get("holderIdentity"), asyncio.get_running_loop().time()
         record = (holder, spec.get("renewTime"))
         if record != self._seen[0]:
             self._seen = (record, now)

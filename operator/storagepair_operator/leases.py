@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 import msgspec
 
@@ -66,7 +65,7 @@ class Listener:
 
     def _hear(self, leases: dict[str, Lease]) -> None:
         before = self._watch.since()
-        self._watch = self._watch.look(leases, time.monotonic(), self._settings.agent_silent_seconds)
+        self._watch = self._watch.look(leases, asyncio.get_running_loop().time(), self._settings.agent_silent_seconds)
         after = self._watch.since()
         for node, since in after.items():
             if since and not before.get(node):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -65,7 +64,7 @@ class Registrar:
         self._settings = settings
         self._namespace = settings.secrets_namespace
         self._news = asyncio.Event()
-        self._listed = float("-inf")  # when (monotonic)
+        self._listed = float("-inf")  # when, by the clock of the loop
         self._good: set[NodeKey] = set()  # whose accounts and roles are as they shall be, since the last lists
         self._secrets: dict[NodeKey, PairKey | None] = {}  # of which pair the key is that each has; None for no key
         self._fresh: set[PairKey] = set()  # pairs that have just got their key
@@ -127,9 +126,9 @@ class Registrar:
         fresh, self._fresh = self._fresh, set()
         nodes = self._store.nodes()
         listed: Listed = {}
-        if time.monotonic() - self._listed >= self._settings.audit_seconds:
+        if asyncio.get_running_loop().time() - self._listed >= self._settings.audit_seconds:
             listed = await self._list()
-            self._listed = time.monotonic()
+            self._listed = asyncio.get_running_loop().time()
             self._good, self._secrets = set(), {}
         self._good &= nodes.keys()
         self._secrets = {node: pair for node, pair in self._secrets.items() if node in nodes}

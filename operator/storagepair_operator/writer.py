@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -145,7 +145,7 @@ class Writer:
     async def _authkeys(self, pair: PairKey, reference: AuthkeysReference, done: list[str]) -> None:
         """Generate the key unless there is one. It is never read, updated or logged here."""
         name = f"{reference.namespace}/{reference.name}"
-        if time.monotonic() - self._told.get(name, -_KEY_SECONDS) < _KEY_SECONDS:
+        if asyncio.get_running_loop().time() - self._told.get(name, -_KEY_SECONDS) < _KEY_SECONDS:
             return
         body = {
             "apiVersion": "v1",
@@ -284,7 +284,7 @@ class Writer:
         self._store.put(kind, msgspec.json.decode(answer))
 
     def _tell(self, name: str) -> None:
-        self._told[name] = time.monotonic()
+        self._told[name] = asyncio.get_running_loop().time()
         while len(self._told) > _TOLD:
             del self._told[next(iter(self._told))]
 

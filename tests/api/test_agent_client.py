@@ -27,7 +27,7 @@ from storagepair_operator import identities
 ROOT = Path(__file__).parents[2]
 NODES = "/apis/storagepair.dev/v1alpha1/storagenodes"
 SYSTEM = "storagepair-system"
-SOON = 30
+SOON = 90
 
 
 @pytest.fixture

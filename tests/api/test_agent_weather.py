@@ -174,7 +174,7 @@ def test_what_happened_behind_a_cut_is_seen(plane: ControlPlane, node: Node, aga
 
 def test_a_kind_that_goes_and_comes_back(plane: ControlPlane, node: Node) -> None:
     """The follower has no document then, and the host goes on with the one that it keeps."""
-    kubectl(plane.admin_kubeconfig, "delete", "crd", CRD, "--timeout=90s")
+    kubectl(plane.admin_kubeconfig, "delete", "crd", CRD, "--timeout=180s")
     node.sees(lambda document: document is None, "the object to be gone")
     node.is_few()
     apply_crds(plane.admin_kubeconfig)

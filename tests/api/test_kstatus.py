@@ -82,13 +82,13 @@ def _refused_and_mended(pair: Pair) -> None:
     pair.wait("Stalled", "True", "luns", "rival")
     ((status, message),) = compute([pair.get("luns", "rival")])
     assert (status, "is LUN datastore1" in message) == ("Failed", True)
-    pair.kubectl("delete", "lun", "rival", "--timeout=60s")
+    pair.kubectl("delete", "lun", "rival", "--timeout=180s")
     lun["spec"]["number"] = number + 1
     pair.apply(lun)
     pair.wait("Ready", "True", "luns", "rival")
     assert pair.condition("Stalled", "luns", "rival") == {}
     assert compute([pair.get("luns", "rival")])[0][0] == "Current"
-    pair.kubectl("delete", "lun", "rival", "--timeout=60s")
+    pair.kubectl("delete", "lun", "rival", "--timeout=180s")
 
 
 @pytest.mark.parametrize("side", ["client", "server"])

@@ -66,7 +66,7 @@ def test_a_torn_down_pair_ends_in_order_and_the_next_of_its_name_adopts_its_luns
     pair.wait_served()
     before = pair.get("luns", "datastore1")["status"]
     active, standby = pair.nodes
-    pair.kubectl("delete", "storagepair", "vmstore", "--timeout=60s")
+    pair.kubectl("delete", "storagepair", "vmstore", "--timeout=180s")
     assert served.ended[:2] == [(standby, "Stopped"), (active, "Stopped")]
     assert set(served.ended[2:]) == {(standby, "Removed"), (active, "Removed")}
     assert "the data stays on their disks" in told(pair, "TornDown")[0]
@@ -92,7 +92,7 @@ def test_a_deletion_waits_for_a_silent_host_and_says_so_until_it_is_given_up(
     assert ABANDON in message
     assert pair.spec(0).service == "Run", "who serves goes on serving"
     pair.kubectl("annotate", "storagepair", "vmstore", f"{ABANDON}=true")
-    pair.kubectl("wait", "--for=delete", "storagepair/vmstore", "--timeout=60s")
+    pair.kubectl("wait", "--for=delete", "storagepair/vmstore", "--timeout=180s")
     assert served.ended == []
     assert pair.spec(0).service == "Run"
     assert told(pair, "Forgotten")
@@ -110,7 +110,7 @@ def test_a_teardown_that_the_operator_has_not_seen_yet_is_not_lost(pair: Pair, p
     with running(plane), Agents(pair) as agents:
         held = lambda: pair.get("storagepairs", "vmstore")["metadata"].get("finalizers")  # noqa: E731
         wait_for(held, "the operator to hold it", SOON)
-        pair.kubectl("delete", "storagepair", "vmstore", "--timeout=60s")
+        pair.kubectl("delete", "storagepair", "vmstore", "--timeout=180s")
         assert set(agents.ended[2:]) == {(node, "Removed") for node in pair.nodes}
 
 
@@ -129,7 +129,7 @@ def test_a_pair_that_nobody_holds_can_always_be_deleted(pair: Pair, plane: Contr
     if how == "as Retain":
         pair.apply(*pair.documents())
     gone = ("namespace", pair.namespace) if how == "with its namespace" else ("storagepair", name)
-    pair.kubectl("delete", *gone, "--timeout=60s")
+    pair.kubectl("delete", *gone, "--timeout=180s")
 
 
 @pytest.mark.parametrize("loss", ["namespace", "crd"])
@@ -139,10 +139,10 @@ def test_without_its_namespace_or_kind_even_a_pair_with_teardown_is_only_forgott
     pair.wait_served()
     before = pair.specs()
     if loss == "namespace":
-        kubectl(plane.admin_kubeconfig, "delete", "namespace", pair.namespace, "--timeout=90s")
+        kubectl(plane.admin_kubeconfig, "delete", "namespace", pair.namespace, "--timeout=180s")
         plane.client().post("/api/v1/namespaces", {"metadata": {"name": pair.namespace}})
     else:
-        kubectl(plane.admin_kubeconfig, "delete", "crd", "storagepairs.storagepair.dev", "--timeout=90s")
+        kubectl(plane.admin_kubeconfig, "delete", "crd", "storagepairs.storagepair.dev", "--timeout=180s")
         apply_crds(plane.admin_kubeconfig)
         operator.wait_ready()
     assert pair.specs() == before
@@ -177,7 +177,7 @@ def test_a_pruned_lun_that_comes_back_is_the_same_one(pair: Pair, served: Agents
     pair.wait_served()
     lun = pair.documents()[1]
     before = pair.get("luns", "datastore1")["status"]
-    pair.kubectl("delete", "lun", "datastore1", "--timeout=60s")
+    pair.kubectl("delete", "lun", "datastore1", "--timeout=180s")
     assert served.luns == {}
     pair.apply(lun)
     pair.wait("Ready", "True", "luns", "datastore1")
@@ -198,7 +198,7 @@ def test_a_lun_whose_deletion_nobody_confirms_can_be_let_go(pair: Pair, served: 
     pair.wait("Accepted", "True", "luns", "second")  # so the operator has looked at the pair once more
     assert pair.exists("luns", "datastore1")
     pair.kubectl("annotate", "lun", "datastore1", f"{ABANDON}=true")
-    pair.kubectl("wait", "--for=delete", "lun/datastore1", "--timeout=60s")
+    pair.kubectl("wait", "--for=delete", "lun/datastore1", "--timeout=180s")
     served.silent.clear()
     wait_for(lambda: set(served.luns) == {"second"}, "the hosts to do what they were asked for all the same", SOON)
 

@@ -227,7 +227,7 @@ def test_deleting_an_acl_shuts_its_initiators_out(pair: Pair, operator: Operator
     with Agents(pair) as agents:
         pair.wait_served()
         assert agents.initiators == {"esx"}
-        pair.kubectl("delete", "initiatoracl", "esx", "--timeout=90s")
+        pair.kubectl("delete", "initiatoracl", "esx", "--timeout=180s")
         assert agents.initiators == set()
         wait_for(lambda: pair.spec().targets[0].initiators == (), "the entry to go", SOON)
         assert set(agents.luns) == {"datastore1"}
@@ -238,8 +238,8 @@ def test_deleting_the_pair_leaves_the_hosts_serving(pair: Pair, operator: Operat
     with Agents(pair) as agents:
         pair.wait_served()
         before = pair.specs()
-        pair.kubectl("delete", "storagepair/vmstore", "--timeout=90s")
-        pair.kubectl("delete", "lun,initiatoracl", "--all", "--timeout=90s")
+        pair.kubectl("delete", "storagepair/vmstore", "--timeout=180s")
+        pair.kubectl("delete", "lun,initiatoracl", "--all", "--timeout=180s")
         stays(pair)
         assert pair.specs() == before
         assert (set(agents.luns), agents.initiators) == ({"datastore1"}, {"esx"})

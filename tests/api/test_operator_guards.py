@@ -55,7 +55,7 @@ def test_a_deleted_namespace_takes_nothing_from_the_hosts(
 ) -> None:
     pair.wait_served()
     before = pair.specs()
-    kubectl(plane.admin_kubeconfig, "delete", "namespace", pair.namespace, "--timeout=90s")
+    kubectl(plane.admin_kubeconfig, "delete", "namespace", pair.namespace, "--timeout=180s")
     assert pair.specs() == before
     assert (set(served.luns), served.initiators) == ({"datastore1"}, {"esx"})
     # restored from Git, in the same order as ever: numbers and keys are what they were
@@ -72,7 +72,7 @@ def test_a_deleted_crd_takes_nothing_from_the_hosts(
 ) -> None:
     pair.wait_served()
     before = pair.specs()
-    kubectl(plane.admin_kubeconfig, "delete", "crd", crd, "--timeout=90s")
+    kubectl(plane.admin_kubeconfig, "delete", "crd", crd, "--timeout=180s")
     assert pair.specs() == before
     assert (set(served.luns), served.initiators) == ({"datastore1"}, {"esx"})
     wait_for(lambda: not operator.ready, "the operator to see that its view is not whole", SOON)
@@ -172,7 +172,7 @@ def test_without_its_crds_an_operator_lets_go_and_waits(pair: Pair, served: Agen
     with running(plane):
         pair.wait_served()
         before = pair.specs()
-        kubectl(plane.admin_kubeconfig, "delete", "crd", *reversed(names), "--timeout=90s")
+        kubectl(plane.admin_kubeconfig, "delete", "crd", *reversed(names), "--timeout=180s")
     fresh = Operator(plane).start(ready=False)
     fresh.wait_log("the lists can't be read")
     assert not fresh.ready
@@ -193,7 +193,7 @@ def test_of_two_operators_one_acts_and_the_other_takes_over(plane: ControlPlane,
         assert first.writes > 0
         assert second.writes == 0
         first.crash()
-        pair.kubectl("delete", "lun/datastore1", "--timeout=90s")
+        pair.kubectl("delete", "lun/datastore1", "--timeout=180s")
         assert served.luns == {}
         assert second.writes > 0
     items = [event for event in pair.events() if event["action"] == "Ready" and event["reason"] == "Ready"]

@@ -140,7 +140,7 @@ def test_a_restart_with_objects_gone_meanwhile_makes_no_storm(
 
 def test_kinds_that_come_late_are_waited_for(plane: ControlPlane, pair: Pair, traffic: Traffic) -> None:
     names = [f"{kind}.storagepair.dev" for kind in KINDS]
-    kubectl(plane.admin_kubeconfig, "delete", "crd", *names, "--timeout=90s")
+    kubectl(plane.admin_kubeconfig, "delete", "crd", *names, "--timeout=180s")
     operator = Operator(plane, audit_seconds=AUDIT_SECONDS).start(ready=False)
     try:
         operator.wait_log("the lists can't be read")
@@ -163,7 +163,7 @@ def test_the_hosts_own_kind_may_go_and_come_back(
     with running(plane, audit_seconds=AUDIT_SECONDS) as operator:
         pair.wait_served()
         before = pair.specs()
-        kubectl(plane.admin_kubeconfig, "delete", "crd", "storagenodes.storagepair.dev", "--timeout=90s")
+        kubectl(plane.admin_kubeconfig, "delete", "crd", "storagenodes.storagepair.dev", "--timeout=180s")
         wait_for(lambda: not operator.ready, "the operator to see that its view is not whole", SOON)
         assert traffic.within(WINDOW_SECONDS) < FEW
         apply_crds(plane.admin_kubeconfig)

@@ -178,8 +178,8 @@ class TestTheClient:
         server.answers[f"{NODES}/node1"] = (200, {"metadata": {"name": "node1", "resourceVersion": "1", "uid": "u"}})
         follower = Follower(self.api(server), lambda: None)
         follower.start()
-        assert follower.answered.wait(10)
-        deadline = time.monotonic() + 20
+        assert follower.answered.wait(60)
+        deadline = time.monotonic() + 60
         while len(minted(server)) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert follower.latest is None

@@ -81,7 +81,7 @@ def test_two_processes_build_one_artifact(own_cache: Path) -> None:
         subprocess.Popen([sys.executable, "-c", program], cwd=TESTS_DIR, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    outputs = [worker.communicate(timeout=30)[0].splitlines() for worker in workers]
+    outputs = [worker.communicate(timeout=120)[0].splitlines() for worker in workers]
     assert sum(lines.count("built") for lines in outputs) == 1
     assert len({lines[-1] for lines in outputs}) == 1
 
@@ -89,11 +89,11 @@ def test_two_processes_build_one_artifact(own_cache: Path) -> None:
 def test_a_step_tells_start_pulse_and_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "HEARTBEAT_SECONDS", 0.05)
     with cache.step("building a boat"):
-        threading.Event().wait(0.2)
+        threading.Event().wait(0.5)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "==> building a boat ..."
     assert "building a boat: still at it after" in lines[1]
-    assert "building a boat: done in 0." in lines[-1]
+    assert "building a boat: done in " in lines[-1]
 
 
 def test_a_failed_step_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from storagepair_operator.cluster import ApiError
 from storagepair_operator.election import Election
 from storagepair_operator.settings import Settings
+from unit.operator.looprun import run_in_loop_time
 
 QUICK = Settings(lease_seconds=1, lease_renew_limit_seconds=0.6, lease_retry_seconds=0.05)
 
@@ -53,7 +54,7 @@ def run(scenario: Callable[[Leases], Awaitable[None]]) -> None:
         async with asyncio.timeout(20):
             await scenario(Leases())
 
-    asyncio.run(main())
+    run_in_loop_time(main())
 
 
 async def stopped(task: asyncio.Task[None]) -> None:

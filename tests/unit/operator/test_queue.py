@@ -6,6 +6,7 @@ import asyncio
 
 from storagepair_operator.kinds import PairKey
 from storagepair_operator.queue import KeyQueue
+from unit.operator.looprun import run_in_loop_time
 
 A, B = PairKey("default", "a"), PairKey("default", "b")
 
@@ -31,7 +32,7 @@ def test_a_burst_is_one() -> None:
         assert await take(queue) == A
         assert await is_empty(queue)
 
-    asyncio.run(scenario())
+    run_in_loop_time(scenario())
 
 
 def test_what_comes_while_it_runs_runs_after_it_and_never_beside_it() -> None:
@@ -47,7 +48,7 @@ def test_what_comes_while_it_runs_runs_after_it_and_never_beside_it() -> None:
             assert await is_empty(queue)
         assert await take(queue) == A
 
-    asyncio.run(scenario())
+    run_in_loop_time(scenario())
 
 
 def test_news_do_not_wait_for_a_retry() -> None:
@@ -58,7 +59,7 @@ def test_news_do_not_wait_for_a_retry() -> None:
         assert await take(queue) == A
         assert await is_empty(queue)
 
-    asyncio.run(scenario())
+    run_in_loop_time(scenario())
 
 
 def test_a_retry_does_not_put_off_what_is_due() -> None:
@@ -68,7 +69,7 @@ def test_a_retry_does_not_put_off_what_is_due() -> None:
         queue.add(A, 3600)
         assert await take(queue) == A
 
-    asyncio.run(scenario())
+    run_in_loop_time(scenario())
 
 
 def test_a_cancelled_taker_loses_nothing() -> None:
@@ -78,4 +79,4 @@ def test_a_cancelled_taker_loses_nothing() -> None:
         queue.add(A)
         assert await take(queue) == A
 
-    asyncio.run(scenario())
+    run_in_loop_time(scenario())

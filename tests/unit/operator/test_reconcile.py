@@ -19,6 +19,7 @@ from storagepair_operator.store import Store
 from storagepair_operator.writer import Writer
 from unit.operator.builders import KEY, lun, pair, pair_spec, switchover
 from unit.operator.fakes import STRANGER, FakeCluster, as_document
+from unit.operator.looprun import run_in_loop_time
 
 SECOND = PairKey("default", "second")
 NODES = "POST /apis/storagepair.dev/v1alpha1/storagenodes"
@@ -54,7 +55,7 @@ def run(scenario: Callable[[World], Awaitable[None]]) -> None:
         finally:
             task.cancel()
 
-    asyncio.run(main())
+    run_in_loop_time(main())
 
 
 async def soon(condition: Callable[[], bool]) -> None:

@@ -28,6 +28,7 @@ from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
 from unit.operator.builders import KEY, SECRETS, planned, snapshot, written
 from unit.operator.fakes import FakeCluster, as_document
+from unit.operator.looprun import run_in_loop_time
 
 NODE1 = NodeKey("node1", "uid-of--node1")
 SOURCE = f"GET {SECRET.path(SECRETS, 'default.vmstore.heartbeat')}"
@@ -91,7 +92,7 @@ def run(scenario: Callable[[World], Awaitable[None]], audit_seconds: float = 360
         finally:
             task.cancel()
 
-    asyncio.run(main())
+    run_in_loop_time(main())
 
 
 async def soon(condition: Callable[[], bool]) -> None:

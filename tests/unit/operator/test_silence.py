@@ -18,6 +18,7 @@ from storagepair_operator.silence import Lease, Watch
 from storagepair_operator.store import Store
 from unit.operator.builders import KEY, SECRETS, running
 from unit.operator.fakes import FakeCluster, as_document
+from unit.operator.looprun import run_in_loop_time
 
 LIMIT = 90.0
 NEVER = ""
@@ -136,7 +137,7 @@ def run(scenario: Callable[[World], Awaitable[None]], seconds: float = 0.2) -> N
         finally:
             task.cancel()
 
-    asyncio.run(main())
+    run_in_loop_time(main())
 
 
 async def soon(condition: Callable[[], Any]) -> None:

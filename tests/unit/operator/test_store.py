@@ -14,6 +14,7 @@ from storagepair_operator.settings import Settings
 from storagepair_operator.store import Store
 from unit.operator.builders import KEY, failover, lun, node, pair, pair_spec, planned, snapshot
 from unit.operator.fakes import FakeCluster, as_document, listing
+from unit.operator.looprun import run_in_loop_time
 
 
 def put_lun(store: Store, name: str = "datastore1", version: int = 10, **more: object) -> bool:
@@ -159,7 +160,7 @@ def audited(scenario: Callable[[World], Awaitable[None]], **settings: float) -> 
         finally:
             task.cancel()
 
-    asyncio.run(run())
+    run_in_loop_time(run())
 
 
 async def soon(condition: Callable[[], bool]) -> None:
