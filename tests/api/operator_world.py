@@ -31,7 +31,7 @@ SYSTEM, ACCOUNT = "storagepair-system", "storagepair-operator"
 USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
 API = "/apis/storagepair.dev/v1alpha1"
 SAMPLE = ROOT / "manifests" / "samples" / "storagepair.yaml"
-SOON = 90.0  # generous: what is measured here is whether, not how quickly
+SOON = 180.0  # generous: what is measured here is whether, not how quickly
 _numbers = itertools.count()
 
 
@@ -126,7 +126,7 @@ class Operator:
         wait_for(lambda: words in self.log.read_text(), f"{words!r} in {self.log}", seconds)
 
     def stop(self) -> int | None:
-        self.plane.keeper.kill(self.name, signal.SIGTERM, timeout=30)
+        self.plane.keeper.kill(self.name, signal.SIGTERM, timeout=120)
         return self.plane.keeper.exit_status(self.name)
 
     def crash(self) -> None:
@@ -134,7 +134,7 @@ class Operator:
 
     def _get(self, path: str) -> str | None:
         url = f"http://127.0.0.1:{self._port}{path}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=30) as answer:
             return str(answer.read().decode())
         return None
 

@@ -27,7 +27,7 @@ from storagepair_operator import identities
 ROOT = Path(__file__).parents[2]
 NODES = "/apis/storagepair.dev/v1alpha1/storagenodes"
 SYSTEM = "storagepair-system"
-SOON = 90
+SOON = 180
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class KubectlError(Exception):
     """kubectl failed; the message is what it said."""
 
 
-def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, timeout: float = 240) -> str:
     """Run kubectl with these arguments and return what it prints."""
     environment = dict(os.environ)
     # its discovery cache is kept per address: another control plane may have had ours an hour ago
