@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.niceness import give_to_session
+
 SOCKET_NAME = "keeper.sock"
 LOCK_NAME = "keeper.lock"
 PR_SET_PDEATHSIG = 1
@@ -183,7 +185,8 @@ class Daemon:
     def _popen(self, request: Mapping[str, Any]) -> subprocess.Popen[bytes]:
         keeper = self._pid
 
-        def die_with_keeper() -> None:
+        def in_the_child() -> None:
+            give_to_session()
             if _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != keeper:
                 os._exit(127)  # the keeper went in this very moment
 
@@ -197,7 +200,7 @@ class Daemon:
                 env=os.environ | request["env"],
                 cwd=request["cwd"],
                 start_new_session=True,
-                preexec_fn=die_with_keeper,  # safe: the daemon has one thread
+                preexec_fn=in_the_child,  # safe: the daemon has one thread
             )
 
     def _do_kill(self, client: _Client, request: Mapping[str, Any]) -> dict[str, Any] | None:

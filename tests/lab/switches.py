@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.niceness import give_to_session
+
 SWITCHES: Mapping[str, str] = {"svcA": "svc", "svcB": "svc", "replA": "repl", "replB": "repl"}
 SEGMENTS = tuple(dict.fromkeys(SWITCHES.values()))
 CONTROL_SOCKET = "switches.sock"
@@ -289,6 +291,7 @@ def main(arguments: Sequence[str]) -> int:
     # a frame that waits for a busy machine's processor is a slow network that nobody asked for
     with contextlib.suppress(PermissionError):
         os.nice(_NICENESS)
+        give_to_session()
     _Server(Path(run_dir), Fabric(parse_ports(ports))).serve()
     return 0
 

@@ -168,7 +168,7 @@ def test_killed_owner_takes_everything_along(run_dir: Path, end: signal.Signals 
         owner.stdin.close()
     else:
         owner.send_signal(end)
-    owner.wait(10)
+    owner.wait(60)
     wait_until(lambda: not alive(child) and not alive(daemon), "end of the child and the keeper")
     owner.stdout.close()
 
@@ -176,8 +176,19 @@ def test_killed_owner_takes_everything_along(run_dir: Path, end: signal.Signals 
 def test_keeper_without_owner_outlives_its_starter(run_dir: Path) -> None:
     program = "import sys; from pathlib import Path; from lab.keeper import Keeper\n"
     program += "Keeper.start(Path(sys.argv[1]), owner_pid=None).spawn('s', ['sleep', '600'], log=Path('/dev/null'))"
-    subprocess.run([sys.executable, "-c", program, str(run_dir)], cwd=TESTS_DIR, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program, str(run_dir)], cwd=TESTS_DIR, check=True, timeout=120)
     assert list(Keeper.connect(run_dir).running()) == ["s"]
+
+
+def test_what_a_nice_lab_starts_is_as_nice_to_other_sessions(run_dir: Path) -> None:
+    program = "import os, sys; from pathlib import Path; from lab.keeper import Keeper; os.nice(5)\n"
+    program += "Keeper.start(Path(sys.argv[1]), owner_pid=None).spawn('s', ['sleep', '600'], log=Path('/dev/null'))"
+    niceness = os.getpriority(os.PRIO_PROCESS, 0) + 5
+    subprocess.run([sys.executable, "-c", program, str(run_dir)], cwd=TESTS_DIR, check=True, timeout=120)
+    pid = Keeper.connect(run_dir).running()["s"]
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(niceness, 19)
+    if os.access("/proc/self/autogroup", os.W_OK):  # else the kernel has no such groups
+        assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == str(min(niceness, 19))
 
 
 def test_owner_that_does_not_exist_is_refused(run_dir: Path) -> None:
