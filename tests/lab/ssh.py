@@ -24,8 +24,9 @@ Result = subprocess.CompletedProcess[str]
 DEFAULT_TIMEOUT = 120.0
 _CONNECTION_LOST = 255
 _CONNECT_SECONDS = 60
-# a busy machine takes a second to greet, and each attempt makes it busier
+# a busy machine takes a second to greet, and each attempt makes it busier: the next one waits for twice as long
 _BANNER_SECONDS = 4.0
+_PATIENCE_SECONDS = 120.0
 
 
 class SshError(Exception):
@@ -112,28 +113,31 @@ class Ssh:
         """Copy one file out of the machine."""
         target.write_bytes(self.read(path, timeout=timeout))
 
-    def answers(self) -> bool:
-        """Does an ssh server answer right now? QEMU accepts connections in the name of a machine that is not up."""
+    def answers(self, seconds: float) -> bool:
+        """Does an ssh server answer in time? QEMU accepts connections in the name of a machine that is not up."""
         try:
-            with socket.create_connection((self.address, self.port), timeout=_BANNER_SECONDS) as sock:
-                sock.settimeout(_BANNER_SECONDS)
+            with socket.create_connection((self.address, self.port), timeout=seconds) as sock:
+                sock.settimeout(seconds)
                 return sock.recv(4) == b"SSH-"
         except OSError:
             return False
 
     def wait(self, timeout: float) -> None:
         """Wait until commands work."""
-        deadline = time.monotonic() + timeout
+        deadline, patience = time.monotonic() + timeout, _BANNER_SECONDS
         while True:
-            if self.answers():
+            began = time.monotonic()
+            if self.answers(patience):
                 try:
-                    self.run("true", timeout=_CONNECT_SECONDS)
+                    self.run("true", timeout=_CONNECT_SECONDS + patience)
                 except SshError:
                     pass
                 else:
                     return
             if time.monotonic() > deadline:
                 raise SshError(f"{self.machine}: no ssh within {timeout:g} s")
+            if time.monotonic() - began >= patience:  # it is slow, and not just not there yet
+                patience = min(2 * patience, _PATIENCE_SECONDS)
             time.sleep(0.1)
 
     def set_clock(self) -> None:
