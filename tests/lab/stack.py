@@ -45,6 +45,8 @@ _CONTROL_PLANE = "control-plane"
 _SETTINGS = "stack.json"
 # tests that watch for writes that should not come stay for more than one audit
 AUDIT_SECONDS = 20
+# a new agent's pod needs half a minute on an emulated machine, and more than the operator's own 90 s on a slow host
+AGENT_SILENT_SECONDS = 300
 _OPERATOR = "operator"
 _PODS = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io%2Fname%3Dstoragepair-"
 _DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/storagepair-operator"
@@ -156,6 +158,8 @@ class Stack:
         self.plane.service_account_kubeconfig(NAMESPACE, "storagepair-operator", kubeconfig)
         argv = [sys.executable, "-m", "storagepair_operator.main", "run", f"--kubeconfig={kubeconfig}"]
         argv += [f"--health-port={self._operator_port}", f"--audit-seconds={AUDIT_SECONDS}"]
+        if tree == _REPOSITORY:  # an earlier one may not know it
+            argv += [f"--agent-silent-seconds={AGENT_SILENT_SECONDS}"]
         # as it is in this checkout, whichever environment runs this
         environment = {"PYTHONPATH": ":".join(str(tree / folder) for folder in _SOURCES)}
         self.lab.keeper.spawn(_OPERATOR, argv, log=self.operator_log, env=environment)
