@@ -61,6 +61,13 @@ def ticks(host: FakeHost, count: int) -> None:
         time.sleep(0.02)
 
 
+def test_a_machine_that_never_served_has_a_journal_to_look_at(host):
+    host.drbd(peer="Primary")
+    assert not (host.root / "keep/journal.log").exists()
+    with guardian(host):
+        assert (host.root / "keep/journal.log").read_text() == ""
+
+
 def test_a_peer_that_released_is_followed_at_once(host):
     host.drbd(peer="Primary")
     with guardian(host):
