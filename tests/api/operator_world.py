@@ -116,8 +116,9 @@ class Operator:
 
     def metric(self, name: str) -> int:
         """A metric's sum over its labels."""
-        lines = (self._get("/metrics") or "").splitlines()
-        return sum(int(line.split()[-1]) for line in lines if line.startswith(name))
+        page = self._get("/metrics")
+        assert page is not None, f"the operator does not tell its metrics; see {self.log}"
+        return sum(int(line.split()[-1]) for line in page.splitlines() if line.startswith(name))
 
     def wait_ready(self, seconds: float = SOON) -> None:
         wait_for(lambda: self.ready, f"the operator to be ready; see {self.log}", seconds)

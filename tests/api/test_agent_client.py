@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from api.operator_world import SOON, SYSTEM
 from lab.apiclient import ApiError as AdminError
 from lab.controlplane import ControlPlane
 from lab.kubectl import apply_crds, kubectl
@@ -26,8 +27,6 @@ from storagepair_operator import identities
 
 ROOT = Path(__file__).parents[2]
 NODES = "/apis/storagepair.dev/v1alpha1/storagenodes"
-SYSTEM = "storagepair-system"
-SOON = 180
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from api.gate import Gate
-from api.operator_world import SYSTEM
+from api.operator_world import SOON, SYSTEM
 from api.relay import Relay
 from api.traffic import Traffic
 from lab.apiclient import ApiError
@@ -30,7 +30,6 @@ from storagepair_operator import identities
 ROOT = Path(__file__).parents[2]
 NODES = "/apis/storagepair.dev/v1alpha1/storagenodes"
 CRD = "storagenodes.storagepair.dev"
-SOON = 180
 WINDOW_SECONDS = 10.0
 FEW = 60
 """Requests of one agent within the window: it makes a handful. The storm after a restart was 264 on a busy machine."""

@@ -40,7 +40,7 @@ def test_it_is_ready_in_seconds_with_its_controllers(keeper: Keeper, tmp_path: P
     binaries("kube-controller-manager", "kube-scheduler")
     started = time.monotonic()
     plane = ControlPlane.start(keeper, tmp_path / "full", controllers=True)
-    assert time.monotonic() - started < 120, "five on a quiet machine"
+    assert time.monotonic() - started < 60, "ten times what a quiet machine needs"
     assert plane.client().get("/version")["gitVersion"] == f"v{kubernetes_version()}"
     assert "default" in names(plane, f"{NAMESPACES}/default/serviceaccounts")
     create_config_map(plane, "owner")

@@ -1,7 +1,8 @@
 """The keeper's daemon: one thread, one selector, and the lab's processes as its children.
 
-It needs nothing but the standard library. One thread on purpose: PR_SET_PDEATHSIG, which makes the kernel
-kill a child with its parent, fires when the *thread* that forked the child ends.
+It needs nothing but the standard library and `lab.niceness`, which needs nothing else. One thread on purpose:
+PR_SET_PDEATHSIG, which makes the kernel kill a child with its parent, fires when the *thread* that forked the child
+ends.
 """
 
 from __future__ import annotations

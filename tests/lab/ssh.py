@@ -26,7 +26,7 @@ _CONNECTION_LOST = 255
 _CONNECT_SECONDS = 60
 # a busy machine takes a second to greet, and each attempt makes it busier: the next one waits for twice as long
 _BANNER_SECONDS = 4.0
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 120.0  # and no longer
 
 
 class SshError(Exception):

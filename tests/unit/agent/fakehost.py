@@ -213,7 +213,7 @@ class FakeHost:
 
     @contextmanager
     def clock_by_hand(self) -> Iterator[Callable[[], None]]:
-        """The guardian ticks when it is told to and not before, however slow this machine is."""
+        """A guardian that is started now ticks once, and then only when it is told to, however slow this machine is."""
         guardian = self.root / "lib/guardian"
         text = guardian.read_text()
         assert _CLOCK in text
@@ -226,6 +226,7 @@ class FakeHost:
             os.write(clock, b"tick\n")
             self._until(lambda: len(self.read("run/guardian-ticks")) > begun, "a tick")
 
+        os.write(clock, b"tick\n")
         try:
             yield tick
         finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from storagepair_node_agent import host as module
@@ -29,10 +31,20 @@ def test_a_program_says_and_reads_what_it_should(host):
     assert host.calls == 0
 
 
-def test_a_long_one_gets_its_input_once_and_leaves_time_for_others(host):
-    result = host.run(("sh", "-c", "sleep 0.5; cat"), stdin="x" * 200_000)
+def test_a_long_one_gets_its_input_once_and_leaves_time_for_others(host, tmp_path):
+    """It ends when others have had their time three times."""
+    enough, count = tmp_path / "enough", host.meanwhile
+
+    def meanwhile():
+        count()
+        if host.calls == 3:
+            enough.touch()
+
+    host.meanwhile = meanwhile
+    wait = 'until [ -e "$1" ]; do sleep 0.02; done; cat'
+    result = host.run(("sh", "-c", wait, "sh", str(enough)), stdin="x" * 200_000, timeout_seconds=60)
     assert (result.returncode, len(result.stdout)) == (0, 200_000)
-    assert host.calls >= 1
+    assert host.calls >= 3
 
 
 def test_at_its_limit_it_is_killed(host):
@@ -43,6 +55,17 @@ def test_at_its_limit_it_is_killed(host):
 
 
 def test_nothing_is_done_for_one_that_can_t_even_be_killed(host, monkeypatch):
-    monkeypatch.setattr(host, "_run", lambda argv, limit, stdin: time.sleep(1) or "late")
-    assert host.run(("stuck",), timeout_seconds=0.25) == "late"
-    assert host.calls <= 3, "it would be ten"
+    """By a clock that goes on with each look at the program: ten looks, a limit after two and a half."""
+    looks, unstuck, wait = [], threading.Event(), module.wait
+
+    def look(runs, seconds):
+        looks.append(seconds)
+        if len(looks) == 10:
+            unstuck.set()
+        return wait(runs, None if len(looks) == 10 else 0)
+
+    monkeypatch.setattr(module, "wait", look)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(len(looks))))
+    monkeypatch.setattr(host, "_run", lambda argv, limit, stdin: unstuck.wait(60) and "late")
+    assert host.run(("stuck",), timeout_seconds=2.5) == "late"
+    assert (len(looks), host.calls) == (10, 2)

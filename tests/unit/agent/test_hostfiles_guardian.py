@@ -24,12 +24,11 @@ def host(tmp_path: Path) -> FakeHost:
 
 
 @contextmanager
-def guardian(host: FakeHost, *, by_hand: bool = False) -> Iterator[subprocess.Popen[str]]:
+def guardian(host: FakeHost) -> Iterator[subprocess.Popen[str]]:
     """The guardian with a quick clock; ended with all that it started."""
     process = host.spawn("guardian")
     try:
-        if not by_hand:
-            host.await_file("run/guardian-ticks")
+        host.await_file("run/guardian-ticks")
         yield process
     finally:
         host.end(process)
@@ -120,7 +119,7 @@ def test_an_export_that_the_agent_is_just_making_is_not_called_lost(host):
     host.service("start")
     host.settled()
     host.write("tgtd", "")  # before the guardian's first look: with the same tgtd the next one is a minute away
-    with host.clock_by_hand() as tick, guardian(host, by_hand=True):
+    with host.clock_by_hand() as tick, guardian(host):
         for _ in range(12):
             assert host.run("with-lock", "true").returncode == 0
             tick()

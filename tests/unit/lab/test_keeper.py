@@ -187,7 +187,7 @@ def test_what_a_nice_lab_starts_is_as_nice_to_other_sessions(run_dir: Path) -> N
     subprocess.run([sys.executable, "-c", program, str(run_dir)], cwd=TESTS_DIR, check=True, timeout=120)
     pid = Keeper.connect(run_dir).running()["s"]
     assert os.getpriority(os.PRIO_PROCESS, pid) == min(niceness, 19)
-    if os.access("/proc/self/autogroup", os.W_OK):  # else the kernel has no such groups
+    if Path("/proc/self/autogroup").exists():  # else the kernel has no such groups
         assert Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == str(min(niceness, 19))
 
 

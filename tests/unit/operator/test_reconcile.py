@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,7 +46,10 @@ class World:
         return sum(word in request for request in self.cluster.requests)
 
 
-def run(scenario: Callable[[World], Awaitable[None]], *, in_loop_time: bool = True) -> None:
+def run(
+    scenario: Callable[[World], Awaitable[None]],
+    runner: Callable[[Coroutine[object, object, None]], None] = run_in_loop_time,
+) -> None:
     async def main() -> None:
         world = World()
         task = asyncio.create_task(world.reconciler.run())
@@ -56,7 +59,7 @@ def run(scenario: Callable[[World], Awaitable[None]], *, in_loop_time: bool = Tr
         finally:
             task.cancel()
 
-    (run_in_loop_time if in_loop_time else asyncio.run)(main())
+    runner(main())
 
 
 async def soon(condition: Callable[[], bool]) -> None:
@@ -229,4 +232,4 @@ def test_a_request_that_nobody_answers_is_looked_at_again_although_nothing_happe
         await soon(lambda: "Refused" in phases())
         assert phases()[0] == "Pending"
 
-    run(scenario, in_loop_time=False)  # what is judged is the time of day
+    run(scenario, asyncio.run)  # what is judged is the time of day
