@@ -3,6 +3,7 @@ program that writes down what it was asked. For ordering and states only: the re
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -61,6 +62,7 @@ _CLOCK = """\
         echo tick
     done"""
 _CLOCK_BY_HAND = _CLOCK.replace('sleep "$TICK_SECONDS"', "read -r _")
+_numbers = itertools.count()
 _NAMES = (
     *("drbdsetup-84", "mount", "umount", "ip", "nft", "tgtadm", "fuser", "send_arp"),
     *("tickle_tcp", "ss", "cl_status", "hb_standby"),
@@ -72,6 +74,7 @@ class FakeHost:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._mark = f"{os.getpid()}{next(_numbers)}"  # its sleepers are told from those of tests beside this one by it
         for folder in ("bin", "lib", "proc/sys/kernel/random", "sys", "run/storagepair", "keep", "fail", "log"):
             (root / folder).mkdir(parents=True)
         (root / "storage/.storagepair").mkdir(parents=True)
@@ -106,15 +109,15 @@ class FakeHost:
             "/etc/ha.d/resource.d/storagepair": f"{self.root}/lib/resource",
             "PROC=/proc": f"PROC={self.root}/proc",
             "SYSFS=/sys/fs": f"SYSFS={self.root}/sys",
-            "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=1",
+            "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=5",
             "MOVE_SECONDS=90": "MOVE_SECONDS=1",
             "TICK_SECONDS=2": "TICK_SECONDS=0.1",
             "FIRST_RETRY=10": "FIRST_RETRY=1",
             "deadtime * 200 + 3000": "deadtime * 5",
             "\ntick() {\n": f"\ntick() {{\n    printf . >>{self.root}/run/guardian-ticks\n",
             "sleep 0.": "sleep 0.00",
-            "_SECONDS=60": "_SECONDS=61.75",
-            "_SECONDS=20": "_SECONDS=21.75",
+            "_SECONDS=60": f"_SECONDS=61.{self._mark}",
+            "_SECONDS=20": f"_SECONDS=21.{self._mark}",
         }
         text = script.read_text()
         for old, new in moved.items():
@@ -257,8 +260,8 @@ class FakeHost:
         return self.read("keep/journal.log")
 
     @staticmethod
-    def _until(condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 60
+    def _until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, what
             time.sleep(0.02)
@@ -270,6 +273,11 @@ class FakeHost:
         ]
         self.write("calls", "")
         return found
+
+    def await_no_sleepers(self) -> None:
+        """Until no script of this host's sleeps any more, for less than the 21 s after which one ends by itself."""
+        pattern = rf"sleep (61|21)\.{self._mark}$"
+        self._until(lambda: subprocess.run(["pgrep", "-f", pattern], check=False).returncode == 1, "no sleepers", 15)
 
     def phases(self, verb: str) -> list[str]:
         """The journal's phases of that verb."""
