@@ -109,6 +109,7 @@ Reason = Literal[
     "WaitingForAuthkey",
     "WaitingForNetwork",
     "WaitingForPreparation",
+    "WaitingForPreferred",
     "WaitingForReplication",
     "WaitingForSeed",
     "WaitingForService",
@@ -258,6 +259,10 @@ WORDS: dict[Reason, Word] = {
         "The Secret with Heartbeat's key can't be read yet.", "If it lasts: is the Secret there?"
     ),
     "WaitingForPreparation": Word("Heartbeat is set up when both hosts hold the same data.", NOTHING),
+    "WaitingForPreferred": Word(
+        "The pair's very first start: its first node serves first, and Heartbeat is started here when it does.",
+        "Nothing. If it lasts: see the first node's conditions, or `systemctl start heartbeat` here.",
+    ),
     # Targets
     "CannotExport": Word(
         "A target, a LUN or an ACL can't be exported; the others are.", "The message names it and what is missing."

@@ -132,6 +132,7 @@ class HeartbeatFacts:
     masked: bool = False  # a person has masked its unit: it shall not be started
     starting: bool = False  # not running, but systemd says that its unit is up: it has only just been started
     guardian: bool = True  # it runs
+    has_run: bool = True  # Heartbeat was started on this host before, now or years ago
     ipfail: str = ""  # where this host has it, "" if nowhere
     tgt_config_iqns: tuple[str, ...] = ()  # our IQNs that tgt's own configuration loads at boot, with the file's name
 

@@ -31,10 +31,11 @@ from storagepair_node_agent.hostfiles import (
     HostFile,
 )
 from storagepair_node_agent.reasons import Reason
-from storagepair_node_agent.snapshot import Desired, HeartbeatFacts, HostSnapshot
+from storagepair_node_agent.snapshot import Desired, DrbdFacts, HeartbeatFacts, HostSnapshot
 
 _PID_FILE = "/run/heartbeat.pid"
 _HA_LOG = "/var/log/ha-log"
+_HB_UUID = "/var/lib/heartbeat/hb_uuid"  # made by the first start, kept for ever (heartbeat/heartbeat.c, HB_UUID_FILE)
 _IPFAIL = ("/usr/libexec/heartbeat/ipfail", "/usr/lib/heartbeat/ipfail", "/usr/lib64/heartbeat/ipfail")
 _GUARDIAN_READS = (hostfiles.SERVICE_CONF, hostfiles.GUARDIAN_UNIT_FILE)
 _TGT_CONF = "/etc/tgt/targets.conf"
@@ -70,6 +71,7 @@ def observe(host: Host, desired: Desired | None) -> HeartbeatFacts:
         starting=not running and _unit_is_up(host),
         ipfail=ipfail,
         guardian=bool(host.read(_GUARDIAN_PIDS)),
+        has_run=host.present(_HB_UUID),
         tgt_config_iqns=_tgt_config(host, desired),
     )
 
@@ -108,6 +110,8 @@ def plan(desired: Desired, snapshot: HostSnapshot) -> Outcome:
             return Outcome(Verdict(False, "Masked", f"{text}. To end that: `systemctl unmask heartbeat` there."))
         if not snapshot.drbd.up:
             return _waiting("WaitingForReplication", f"DRBD is not up on {node}: Heartbeat is started after it.")
+        if not facts.has_run and _peer_goes_first(desired, snapshot.drbd):
+            return _waiting("WaitingForPreferred", f"{desired.peer} serves first: Heartbeat on {node} is started then.")
         return _start(HEARTBEAT_UNIT, "start Heartbeat, which decides who serves", node)
     if not facts.guardian:
         return _start(GUARDIAN_UNIT, "start the guardian, which looks after what Heartbeat does not", node)
@@ -173,6 +177,13 @@ def _enable(facts: HeartbeatFacts) -> Action | None:
     if PORT_UNIT in missing:
         steps.append(Run(("systemctl", "start", PORT_UNIT), timeout_seconds=60))
     return Action("heartbeat.enable", f"enable {', '.join(missing)} at boot", tuple(steps))
+
+
+def _peer_goes_first(desired: Desired, drbd: DrbdFacts) -> bool:
+    """Whether the preferred peer is there and has still to take the service. Left to themselves, the first of two
+    Heartbeats to be started serves when the other one is later than initdead, and agents can be that far apart."""
+    nobody_serves = (drbd.role, drbd.peer_role) == ("Secondary", "Secondary")
+    return nobody_serves and desired.spec.heartbeat.preferred == desired.peer
 
 
 def _start(unit: str, summary: str, node: str) -> Outcome:

@@ -129,6 +129,36 @@ def test_heartbeat_is_started_once_and_not_before_drbd():
     assert plan(as_desired(running=False), drbd=a.drbd(up=False)).verdict.reason == "WaitingForReplication"
 
 
+class TestThePairsVeryFirstStart:
+    """The first node of spec.nodes serves first, however far apart the two agents are."""
+
+    NODE2 = replace(desired(), node="node2")
+    BOTH_SECONDARY = a.drbd(up=True, role="Secondary", peer_role="Secondary")
+
+    def start(self, wanted=NODE2, has_run=False, **mirror):
+        facts = as_desired(wanted, running=False, has_run=has_run)
+        return plan(facts, wanted, drbd=replace(self.BOTH_SECONDARY, **mirror))
+
+    def test_the_second_node_waits_for_the_first_one_to_serve(self):
+        outcome = self.start()
+        assert (outcome.verdict.reason, outcome.verdict.waiting, outcome.actions) == ("WaitingForPreferred", True, ())
+        assert "node1" in outcome.verdict.message
+        assert a.names(self.start(peer_role="Primary")) == ["heartbeat.start-heartbeat"]
+
+    def test_the_first_node_waits_for_nobody(self):
+        assert a.names(self.start(desired())) == ["heartbeat.start-heartbeat"]
+
+    def test_a_first_node_that_is_away_is_not_waited_for(self):
+        assert a.names(self.start(peer_role="Unknown")) == ["heartbeat.start-heartbeat"]
+
+    def test_no_later_start_waits(self):
+        assert a.names(self.start(has_run=True)) == ["heartbeat.start-heartbeat"]
+
+    def test_a_start_by_hand_is_a_start(self):
+        facts = as_desired(self.NODE2, has_run=False)
+        assert plan(facts, self.NODE2, drbd=self.BOTH_SECONDARY).verdict.ready
+
+
 def test_a_masked_heartbeat_is_a_person_s_word_and_is_not_started():
     outcome = plan(as_desired(running=False, masked=True, units=UNITS - {hostfiles.HEARTBEAT_UNIT}))
     assert (outcome.verdict.reason, outcome.verdict.waiting, outcome.actions) == ("Masked", False, ())
@@ -195,6 +225,8 @@ def test_a_host_set_up_by_us_is_seen_as_desired(tmp_path):
     put(host, "/proc/783/stat", "")
     put(host, hostfiles.RUNNING_HA_CF, host.read(hostfiles.HA_CF))
     put(host, "/sys/fs/cgroup/system.slice/storagepair-guardian.service/cgroup.procs", "801\n")
+    assert not heartbeat.observe(host, wanted).has_run
+    put(host, "/var/lib/heartbeat/hb_uuid", "")
     facts = heartbeat.observe(host, wanted)
     assert facts == as_desired(wanted, links=(("bond1", "up"), ("bond0", "dead")))
     assert plan(facts, wanted).verdict.reason == "LinkDown"
