@@ -208,9 +208,9 @@ def test_what_may_pass_by_itself_is_waited_for_a_moment(standby: NodeStatus, rea
     """Right after a move the hosts' reports are on their way: there and back is no reason for a refusal."""
     view = world(switchover(), standby=standby)
     assert phase(view) == ("Pending", reason)
-    assert at(view, NOW).wake == NOW + timedelta(seconds=30)
-    assert phase(view, now=NOW + timedelta(seconds=29)) == ("Pending", reason)
-    assert phase(view, now=NOW + timedelta(seconds=30)) == ("Refused", reason)
+    assert at(view, NOW).wake == NOW + timedelta(seconds=60)
+    assert phase(view, now=NOW + timedelta(seconds=59)) == ("Pending", reason)
+    assert phase(view, now=NOW + timedelta(seconds=60)) == ("Refused", reason)
     assert phase(world(switchover())) == ("Running", reasons.RUNNING)
 
 
