@@ -111,8 +111,10 @@ def test_a_watch_that_speaks_nonsense(server, api):
 
 def test_the_clocks_are_compared(server, api):
     server.ahead = -100
+    began = time.monotonic()
     api.get()
-    assert api.clock_offset_seconds == pytest.approx(100, abs=3)
+    offset = api.clock_offset_seconds
+    assert 99 <= offset <= 101 + time.monotonic() - began, "its Date has whole seconds, and the answer was on its way"
 
 
 class TestTheSecret:

@@ -24,7 +24,8 @@ def host(monkeypatch):
     return host
 
 
-def test_a_program_says_and_reads_what_it_should(host):
+def test_a_program_says_and_reads_what_it_should(host, monkeypatch):
+    monkeypatch.setattr(module, "_MEANWHILE_SECONDS", 600)  # no machine is so slow
     result = host.run(("sh", "-c", "cat; echo no >&2; exit 3"), stdin="given")
     assert (result.returncode, result.stdout, result.stderr) == (3, "given", "no\n")
     assert host.run(("no-such-program",)).returncode == 127

@@ -128,8 +128,10 @@ def test_the_taker_journals_when_the_first_initiator_logged_in_and_was_answered(
         for line in journal.splitlines()
         if (words := line.split())[6:7] in (["first-login"], ["resumed"])
     }
-    assert began - 2.5 <= at["first-login"] / 1e6 <= ended - 1.5, "2 s before it was read"
-    assert at["resumed"] - at["first-login"] == pytest.approx(900_000, abs=600_000)
+    # the listings were read between the two: "59m58s" is 2 s before, "59m58s900ms" 1.1 s
+    assert began - 2 <= at["first-login"] / 1e6 <= ended - 2
+    assert began - 1.1 <= at["resumed"] / 1e6 <= ended - 1.1
+    assert at["first-login"] <= at["resumed"]
 
 
 def test_initiators_that_were_connected_are_woken_and_nobody_else(tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta, tzinfo
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from storagepair_operator import moments
+from storagepair_operator import moments, reconcile
 from storagepair_operator.cluster import ApiError
 from storagepair_operator.kinds import KINDS, LUNS, PAIRS, SWITCHOVERS, PairKey
 from storagepair_operator.plan.switchovers import GRACE
@@ -46,10 +47,7 @@ class World:
         return sum(word in request for request in self.cluster.requests)
 
 
-def run(
-    scenario: Callable[[World], Awaitable[None]],
-    runner: Callable[[Coroutine[object, object, None]], None] = run_in_loop_time,
-) -> None:
+def run(scenario: Callable[[World], Awaitable[None]]) -> None:
     async def main() -> None:
         world = World()
         task = asyncio.create_task(world.reconciler.run())
@@ -59,7 +57,7 @@ def run(
         finally:
             task.cancel()
 
-    runner(main())
+    run_in_loop_time(main())
 
 
 async def soon(condition: Callable[[], bool]) -> None:
@@ -212,11 +210,19 @@ def test_a_refused_pair_gets_its_turn_when_the_other_one_goes() -> None:
     run(scenario)
 
 
-def test_a_request_that_nobody_answers_is_looked_at_again_although_nothing_happens() -> None:
+def test_a_request_that_nobody_answers_is_looked_at_again_although_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It waits for reports for a moment, and nothing else would wake the pair when that is over."""
+    began = datetime.now(UTC)
+
+    def time_of_day(zone: tzinfo) -> datetime:
+        return (began + timedelta(seconds=asyncio.get_running_loop().time())).astimezone(zone)
+
+    monkeypatch.setattr(reconcile, "datetime", SimpleNamespace(now=time_of_day))
 
     async def scenario(world: World) -> None:
-        created = moments.seconds(datetime.now(UTC) - GRACE + timedelta(seconds=3))
+        created = moments.seconds(began - GRACE + timedelta(seconds=3))
         request = switchover(of=SECOND.name, to="node4", created=created)
         path = SWITCHOVERS.path("default", "move", "status")
         world.store.put(SWITCHOVERS, as_document(SWITCHOVERS, request))
@@ -232,4 +238,4 @@ def test_a_request_that_nobody_answers_is_looked_at_again_although_nothing_happe
         await soon(lambda: "Refused" in phases())
         assert phases()[0] == "Pending"
 
-    run(scenario, asyncio.run)  # what is judged is the time of day
+    run(scenario)
