@@ -235,7 +235,7 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
     assert len(pids) == 5
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the lab's processes to end", 10)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the lab's processes to end", 120)
     registry.remove_dead()
     assert not state.disks_dir(name).exists()
     assert not state.run_dir(name).exists()

@@ -100,9 +100,9 @@ def test_the_operator_runs_outside_of_the_cluster_until_it_is_interrupted(plane:
             start_new_session=True,
         )
     try:
-        wait_for(lambda: started.poll() is not None or _ready(), "the operator to be ready", 90)
+        wait_for(lambda: started.poll() is not None or _ready(), "the operator to be ready", 180)
         assert started.poll() is None, (tmp_path / "log").read_text()
-        wait_for(lambda: _holder(plane), "its Lease", 30)
+        wait_for(lambda: _holder(plane), "its Lease", 180)
     finally:
         os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does: to the shell and to what runs in it
         started.wait(60)

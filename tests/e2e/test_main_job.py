@@ -128,7 +128,7 @@ def test_a_node_in_two_pairs_serves_the_first_and_refuses_the_second(ready: Stac
     before = _actions(ready)
     ready.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump(second))
     newcomer = _pair(ready, "newcomer")
-    newcomer.wait_condition("Accepted", "False", seconds=60)
+    newcomer.wait_condition("Accepted", "False", seconds=180)
     message = newcomer.condition("Accepted")["message"]
     assert "vmstore" in message
     assert "node1" in message

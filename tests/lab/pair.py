@@ -99,7 +99,7 @@ class Pair:
         """Wait until the pair is Ready: both nodes, replication, service."""
         return self.wait_condition("Ready", seconds=seconds, say=say)
 
-    def wait_failovers(self, count: int, *, seconds: float = 120) -> list[dict[str, Any]]:
+    def wait_failovers(self, count: int, *, seconds: float = 300) -> list[dict[str, Any]]:
         """Wait until this many Failover objects exist, and return them."""
         deadline = time.monotonic() + seconds
         while len(found := self.failovers()) < count:
