@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from api.operator_world import SOON
 from lab.apiclient import ApiClient, ApiError, ApiUnreachable
 from lab.binaries import ASSETS_VARIABLE, binaries, kubernetes_version
 from lab.controlplane import ControlPlane, ControlPlaneError
@@ -49,10 +50,10 @@ def test_it_is_ready_in_seconds_with_its_controllers(keeper: Keeper, tmp_path: P
     owned = {"metadata": {"name": "owned", "ownerReferences": [reference]}}
     plane.client().post(f"{NAMESPACES}/default/configmaps", owned)
     plane.client().delete(f"{NAMESPACES}/default/configmaps/owner")
-    wait_for(lambda: "owned" not in names(plane, f"{NAMESPACES}/default/configmaps"), "garbage collection", 30)
+    wait_for(lambda: "owned" not in names(plane, f"{NAMESPACES}/default/configmaps"), "garbage collection", SOON)
     plane.client().post(NAMESPACES, {"metadata": {"name": "passing"}})
     plane.client().delete(f"{NAMESPACES}/passing")
-    wait_for(lambda: "passing" not in names(plane, NAMESPACES), "the namespace to go", 30)
+    wait_for(lambda: "passing" not in names(plane, NAMESPACES), "the namespace to go", SOON)
     plane.stop()
     assert not [name for name in keeper.running() if name.startswith(str(tmp_path))]
 
@@ -78,7 +79,7 @@ def test_an_unprivileged_token_is_refused(control_plane: ControlPlane, namespace
         "subjects": [{"kind": "ServiceAccount", "name": "nobody", "namespace": namespace}],
     }
     admin.post(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings", binding)
-    wait_for(lambda: _allowed(nobody, config_maps), "the role binding to count", 10)
+    wait_for(lambda: _allowed(nobody, config_maps), "the role binding to count", SOON)
     with pytest.raises(ApiError, match="cannot list resource") as refused:
         nobody.get("/api/v1/secrets")
     assert refused.value.status == 403
@@ -188,7 +189,7 @@ def test_writes_are_counted_and_reads_are_not(control_plane: ControlPlane, names
         writes = control_plane.audit.writes(mark)
         return [(w.user, w.verb, w.name, w.status) for w in writes if w.namespace == namespace]
 
-    wait_for(lambda: len(mine()) >= 2, "the audit log", 5)
+    wait_for(lambda: len(mine()) >= 2, "the audit log", SOON)
     assert mine() == [("admin", "create", "counted", 201), ("admin", "delete", "counted", 200)]
 
 
@@ -217,7 +218,7 @@ def test_nothing_outlives_a_killed_keeper(tmp_path: Path, keeper: Keeper) -> Non
     pids = list(own.running().values())
     assert len(pids) == 2
     os.kill(own.pid, signal.SIGKILL)
-    wait_for(lambda: not any(_alive(pid) for pid in pids), "both processes to end", 10)
+    wait_for(lambda: not any(_alive(pid) for pid in pids), "both processes to end", SOON)
     with pytest.raises(ApiUnreachable):
         plane.client().get("/readyz")
 

@@ -29,6 +29,6 @@ def shell(keeper: Keeper) -> dict[str, str]:
 @pytest.mark.parametrize("block", commands(API), ids=str)
 def test_as_written(shell: dict[str, str], block: Block) -> None:
     done = subprocess.run(
-        ["bash", "-c", block.script], cwd=ROOT, env=shell, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", block.script], cwd=ROOT, env=shell, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from api.operator_world import SOON
 from lab.apiclient import ApiClient
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
@@ -98,7 +99,7 @@ def api(control_plane: ControlPlane) -> ApiClient:
     apply_crds(control_plane.admin_kubeconfig)
     apply(control_plane)
     client = control_plane.client()
-    wait_for(lambda: allowed(client, GRANTED[-1]), "the role bindings to count", 10)
+    wait_for(lambda: allowed(client, GRANTED[-1]), "the role bindings to count", SOON)
     return client
 
 

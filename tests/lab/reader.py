@@ -15,7 +15,7 @@ from lab.drill import NAMESPACE
 from lab.guest import Guest
 from lab.stack import Stack
 
-_SECONDS = 300
+_SECONDS = 900
 
 
 class Reader:
