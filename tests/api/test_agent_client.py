@@ -65,6 +65,7 @@ def _reads(api: Api) -> bool:
 
 
 def test_get_watch_and_report(control_plane: ControlPlane, api: Api) -> None:
+    began = time.monotonic()
     document = api.get()
     assert document is not None
     seen: list[object] = []
@@ -83,7 +84,8 @@ def test_get_watch_and_report(control_plane: ControlPlane, api: Api) -> None:
     assert answer["status"]["service"]["active"] is False
     wait_for(lambda: len(seen) >= 2, "both changes in the watch", SOON)
     assert api.clock_offset_seconds is not None
-    assert abs(api.clock_offset_seconds) < 5
+    # one clock: what differs is the Date's whole seconds and the answer's way
+    assert -1 <= api.clock_offset_seconds <= 2 + time.monotonic() - began
 
 
 def test_a_watch_from_the_past_is_gone_or_served(api: Api) -> None:
