@@ -108,8 +108,8 @@ Reason = Literal[
     "UpToDate",
     "WaitingForAuthkey",
     "WaitingForNetwork",
-    "WaitingForPreparation",
     "WaitingForPreferred",
+    "WaitingForPreparation",
     "WaitingForReplication",
     "WaitingForSeed",
     "WaitingForService",
@@ -258,11 +258,11 @@ WORDS: dict[Reason, Word] = {
     "WaitingForAuthkey": Word(
         "The Secret with Heartbeat's key can't be read yet.", "If it lasts: is the Secret there?"
     ),
-    "WaitingForPreparation": Word("Heartbeat is set up when both hosts hold the same data.", NOTHING),
     "WaitingForPreferred": Word(
         "The pair's very first start: its first node serves first, and Heartbeat is started here when it does.",
         "Nothing. If it lasts: see the first node's conditions, or `systemctl start heartbeat` here.",
     ),
+    "WaitingForPreparation": Word("Heartbeat is set up when both hosts hold the same data.", NOTHING),
     # Targets
     "CannotExport": Word(
         "A target, a LUN or an ACL can't be exported; the others are.", "The message names it and what is missing."

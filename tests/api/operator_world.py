@@ -20,7 +20,7 @@ from lab.apiclient import ApiClient, ApiError
 from lab.audit import Write
 from lab.controlplane import ControlPlane
 from lab.kubectl import SCHEMAS, apply_crds, kubectl
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from storagepair_crds.views import (
     NodeSpec,
     view,
@@ -31,7 +31,6 @@ SYSTEM, ACCOUNT = "storagepair-system", "storagepair-operator"
 USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
 API = "/apis/storagepair.dev/v1alpha1"
 SAMPLE = ROOT / "manifests" / "samples" / "storagepair.yaml"
-SOON = 180.0  # generous: what is measured here is whether, not how quickly
 _numbers = itertools.count()
 
 

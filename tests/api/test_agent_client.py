@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from api.operator_world import SOON, SYSTEM
+from api.operator_world import SYSTEM
 from lab.apiclient import ApiError as AdminError
 from lab.controlplane import ControlPlane
 from lab.kubectl import apply_crds, kubectl
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from storagepair_crds import views
 from storagepair_node_agent import credentials, loop, report
 from storagepair_node_agent.actions import Verdict

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import yaml
 from api.gate import Gate
-from api.operator_world import SOON, SYSTEM
+from api.operator_world import SYSTEM
 from api.relay import Relay
 from api.traffic import Traffic
 from lab.apiclient import ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.kubectl import apply_crds, kubectl
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from storagepair_node_agent import credentials
 from storagepair_node_agent.api import Api
 from storagepair_node_agent.loop import Follower

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from api.operator_world import SOON
 from lab.apiclient import ApiClient, ApiError, ApiUnreachable
 from lab.binaries import ASSETS_VARIABLE, binaries, kubernetes_version
 from lab.controlplane import ControlPlane, ControlPlaneError
 from lab.keeper import Keeper
 from lab.kubectl import apply_crds, kubectl
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 NAMESPACES = "/api/v1/namespaces"
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 from docgen.commands import API, ROOT, Block, commands
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.reader import environment
+from lab.reader import environment, run_as_written
 
 NODES = ("node1", "node2")
 
@@ -28,7 +26,4 @@ def shell(keeper: Keeper) -> dict[str, str]:
 
 @pytest.mark.parametrize("block", commands(API), ids=str)
 def test_as_written(shell: dict[str, str], block: Block) -> None:
-    done = subprocess.run(
-        ["bash", "-c", block.script], cwd=ROOT, env=shell, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+    run_as_written(block, ROOT, shell)

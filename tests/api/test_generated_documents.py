@@ -20,11 +20,11 @@ from api.crd_cases import ACL, LUN, MOVE, PAIR
 from api.generated_documents import BYSTANDER, FORBIDDEN, HOMES, Case, Home, generate
 from api.generated_world import Answer, Caller, collection, names_the_field, settled, tells_why, verdict
 from api.operator_agents import Agents
-from api.operator_world import API, SOON, Operator, Pair, prepare, running
+from api.operator_world import API, Operator, Pair, prepare, running
 from api.permissions_world import RBAC
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.waiting import WaitTimeout, wait_for
+from lab.waiting import SOON, WaitTimeout, wait_for
 from storagepair_crds.views import GROUP
 
 Json = Any

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from api.kstatus_program import compute
 from api.operator_agents import Agents
-from api.operator_world import SOON, Operator, Pair, prepare, running
+from api.operator_world import Operator, Pair, prepare, running
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from unit.operator.stages import STAGES
 
 PLURALS = {"storagepairs": "vmstore", "luns": "datastore1", "initiatoracls": "esx"}

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from api.operator_agents import Agents
-from api.operator_world import API, SOON, Operator, Pair, prepare, running
+from api.operator_world import API, Operator, Pair, prepare, running
 from lab.apiclient import ApiError
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.kubectl import KubectlError, apply_crds, kubectl
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 ABANDON = "storagepair.dev/abandon"
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from api.operator_world import SOON
 from lab.apiclient import ApiClient
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.kubectl import KubectlError, apply_crds, kubectl
 from lab.stack import AUDIT_SECONDS
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 LAB = Path(__file__).parents[1] / "lab" / "manifests"

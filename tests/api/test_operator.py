@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 from api.operator_agents import Agents
-from api.operator_world import API, SOON, SYSTEM, Operator, Pair, prepare, rest, running
+from api.operator_world import API, SYSTEM, Operator, Pair, prepare, rest, running
 from lab.apiclient import ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.waiting import WaitTimeout, wait_for
+from lab.waiting import SOON, WaitTimeout, wait_for
 from storagepair_crds.views import Incident
 
 QUIET_SECONDS = 3.0

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from api.operator_agents import Agents
-from api.operator_world import SOON, Operator, Pair, prepare, running
+from api.operator_world import Operator, Pair, prepare, running
 from api.relay import Relay
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.kubectl import apply_crds, kubectl
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 LUNS_CRD = "luns.storagepair.dev"
 

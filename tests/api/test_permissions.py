@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api.operator_world import API, SOON, SYSTEM, Pair, running
+from api.operator_world import API, SYSTEM, Pair, running
 from api.permissions_world import AGENT, NODES, OPERATOR, RBAC, World, refusal, rule
 from lab.apiclient import ApiClient, ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from storagepair_node_agent.api import Api
 from storagepair_node_agent.api import ApiError as AgentError
 from storagepair_node_agent.nodetoken import NoIdentity

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from api.operator_world import API, SOON, SYSTEM, Pair, running
+from api.operator_world import API, SYSTEM, Pair, running
 from api.permissions_world import NODES, World
 from lab.apiclient import ApiClient, ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "permissions.md"
 USERS, NOBODY = "users", "nobody"

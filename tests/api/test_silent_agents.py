@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from api.operator_agents import Agents, lease_path
-from api.operator_world import SOON, SYSTEM, Operator, Pair, prepare, rest, running
+from api.operator_world import SYSTEM, Operator, Pair, prepare, rest, running
 from api.permissions_world import refusal
 from api.relay import Relay
 from lab.apiclient import ApiClient
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from storagepair_node_agent import credentials
 from storagepair_node_agent.api import Api
 from storagepair_node_agent.transport import Transport

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 import yaml
 from api.operator_agents import Agents
-from api.operator_world import SOON, Operator, Pair, prepare, rest, running
+from api.operator_world import Operator, Pair, prepare, rest, running
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from storagepair_crds.views import Incident, Pause
 from storagepair_operator import moments
 

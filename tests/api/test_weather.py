@@ -11,14 +11,14 @@ from http import HTTPStatus
 import pytest
 from api.gate import Gate
 from api.operator_agents import Agents
-from api.operator_world import ACCOUNT, SOON, Operator, Pair, prepare, rest, running
+from api.operator_world import ACCOUNT, Operator, Pair, prepare, rest, running
 from api.relay import Relay
 from api.traffic import Traffic
 from lab.apiclient import ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.kubectl import apply_crds, kubectl
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 AUDIT_SECONDS = 5.0
 WINDOW_SECONDS = 10.0

@@ -12,7 +12,7 @@ from lab.initiator import Initiator
 from lab.lab import Lab
 from lab.pair import Pair
 from lab.stack import Stack
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 FRESH = "fresh"
 BARE = "bare"
@@ -89,7 +89,7 @@ def ready(ready_session: Stack) -> Stack:
     # the machines go on one after the other, so that the mirror may break for a moment; the pair's own status is still
     # the snapshot's until the operator has looked
     for node in ready_session.lab.nodes:
-        wait_for(lambda node=node: "cs:Connected" in node.read("/proc/drbd"), f"the mirror on {node.name}", 180)
+        wait_for(lambda node=node: "cs:Connected" in node.read("/proc/drbd"), f"the mirror on {node.name}", SOON)
     judged = lambda: ready_session.judgement(f"{NAMESPACE}/{pair.name}").startswith("Ready: ")  # noqa: E731
     wait_for(judged, "the operator to call the pair Ready", 180, interval=0.2)
     pair.wait_ready(seconds=180)

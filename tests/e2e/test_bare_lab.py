@@ -17,7 +17,7 @@ from lab.guest import Guest
 from lab.initiator import SERVICE_ADDRESS, Initiator
 from lab.lab import Lab
 from lab.machine import HOST_FROM_GUEST
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 TARGET = "iqn.2011-03.org.weithenn:lab.test"
 
@@ -235,7 +235,7 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
     assert len(pids) == 5
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the lab's processes to end", 120)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the lab's processes to end", SOON)
     registry.remove_dead()
     assert not state.disks_dir(name).exists()
     assert not state.run_dir(name).exists()

@@ -17,7 +17,7 @@ from lab.initiator import Initiator
 from lab.lab import LabGuest
 from lab.pair import Pair
 from lab.stack import Stack
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 DONE = ("Succeeded", "Refused", "Failed")
 # from the fault to its record: the guardian, the agent's pass and the operator, on an emulated machine
@@ -140,7 +140,7 @@ def test_a_switchover_moves_the_service_once_and_tells_the_pause_that_initiators
 def test_a_switchover_is_refused_when_the_standby_could_not_serve(scene: Scene) -> None:
     for nic in ("eth2", "eth3"):  # the replication network
         scene.standby.unplug(nic)
-    wait_for(lambda: scene.condition_of(scene.active, "Replication").get("status") == "False", "the report", 180)
+    wait_for(lambda: scene.condition_of(scene.active, "Replication").get("status") == "False", "the report", SOON)
     scene.switchover()
     status = scene.outcome_of()
     assert status["phase"] == "Refused"

@@ -17,7 +17,7 @@ from lab import debian
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.reader import environment
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 from storagepair_node_agent.subsystems import preflight
 
 pytestmark = pytest.mark.drill
@@ -100,9 +100,9 @@ def test_the_operator_runs_outside_of_the_cluster_until_it_is_interrupted(plane:
             start_new_session=True,
         )
     try:
-        wait_for(lambda: started.poll() is not None or _ready(), "the operator to be ready", 180)
+        wait_for(lambda: started.poll() is not None or _ready(), "the operator to be ready", SOON)
         assert started.poll() is None, (tmp_path / "log").read_text()
-        wait_for(lambda: _holder(plane), "its Lease", 180)
+        wait_for(lambda: _holder(plane), "its Lease", SOON)
     finally:
         os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does: to the shell and to what runs in it
         started.wait(60)

@@ -19,7 +19,7 @@ from lab.initiator import Initiator
 from lab.pair import SAMPLE, Pair
 from lab.reader import Reader
 from lab.stack import Stack
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 pytestmark = pytest.mark.drill
 
@@ -44,7 +44,7 @@ def test_a_serving_pair_comes_to_a_new_cluster_and_through_an_upgrade_and_no_wri
         for document in reversed(list(yaml.safe_load_all(SAMPLE.read_text()))):
             ready.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump(document))
         pair.wait_ready()
-        wait_for(lambda: pair.condition("Ready", "lun", "datastore1").get("status") == "True", "the LUN", 180)
+        wait_for(lambda: pair.condition("Ready", "lun", "datastore1").get("status") == "True", "the LUN", SOON)
         assert {name: changes[before[name] :] for name, changes in _all_changes(ready).items()} == {
             node.name: ["drbd.note-pair"] for node in ready.lab.nodes
         }
@@ -71,7 +71,7 @@ def test_a_torn_down_pair_leaves_bonds_and_data_and_the_next_of_its_name_has_eve
     documents = list(yaml.safe_load_all(SAMPLE.read_text()))
     ready.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump(documents[0]))
     pair.wait_ready()
-    wait_for(lambda: pair.condition("Ready", "lun", "datastore1").get("status") == "True", "the LUN", 180)
+    wait_for(lambda: pair.condition("Ready", "lun", "datastore1").get("status") == "True", "the LUN", SOON)
     assert pair.lun_identity() == lun
     device = drill.log_in(initiator)
     assert writer.verify_again(device).lost == 0
@@ -84,7 +84,9 @@ def test_a_pair_is_ended_as_the_page_says_in_every_way_that_it_names(ready: Stac
     pair, reader = Pair(ready, namespace=NAMESPACE), Reader(ready, tmp_path)
     with ThreadPoolExecutor(max_workers=1) as another_terminal:
         ending = another_terminal.submit(reader.do, tear_down)
-        wait_for(lambda: "deletionTimestamp" in pair.get("storagepair", pair.name)["metadata"], "the end to begin", 180)
+        wait_for(
+            lambda: "deletionTimestamp" in pair.get("storagepair", pair.name)["metadata"], "the end to begin", SOON
+        )
         reader.do(look)
         ending.result()
     for node in ready.lab.nodes:

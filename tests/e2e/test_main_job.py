@@ -14,7 +14,7 @@ from lab.guest import Guest
 from lab.initiator import Initiator
 from lab.pair import SAMPLE, Pair
 from lab.stack import AUDIT_SECONDS, Stack
-from lab.waiting import WaitTimeout, wait_for
+from lab.waiting import SOON, WaitTimeout, wait_for
 
 ACTION_LOG = "/var/log/storagepair/actions.log"
 # the operator audits its view every AUDIT_SECONDS and the agents look at their hosts every few: both are seen at work
@@ -128,7 +128,7 @@ def test_a_node_in_two_pairs_serves_the_first_and_refuses_the_second(ready: Stac
     before = _actions(ready)
     ready.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump(second))
     newcomer = _pair(ready, "newcomer")
-    newcomer.wait_condition("Accepted", "False", seconds=180)
+    newcomer.wait_condition("Accepted", "False", seconds=SOON)
     message = newcomer.condition("Accepted")["message"]
     assert "vmstore" in message
     assert "node1" in message

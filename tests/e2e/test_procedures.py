@@ -11,7 +11,7 @@ from lab.lab import LabGuest
 from lab.pair import Pair
 from lab.reader import Reader
 from lab.stack import Stack
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 pytestmark = pytest.mark.drill
 
@@ -72,7 +72,7 @@ def test_a_dead_disk_of_the_active_node_is_replaced_as_the_page_says_while_the_s
     writer.wait_acked(20)
     repaired.ssh("echo 1 > $(readlink -f /sys/block/vdb/device/..)/remove")
     wait_for(lambda: dstate(repaired) == "Diskless/UpToDate", "DRBD to let go of the disk", 60, interval=0.5)
-    pair.wait_condition("Replicated", "False", seconds=180)
+    pair.wait_condition("Replicated", "False", seconds=SOON)
     repaired.ssh("echo 1 > /sys/bus/pci/rescan && udevadm settle && blkdiscard --zeroout /dev/vdb")
     Reader.do_on(repaired, replace)
     pair.wait_ready(seconds=SYNC_SECONDS)
@@ -92,7 +92,7 @@ def test_a_disk_replaced_while_its_machine_was_off_is_filled_from_the_other_copy
     repaired.blank_data_disk()
     repaired.power_up()
     repaired.wait_ssh()
-    pair.wait_condition("Replicated", "False", seconds=180)
+    pair.wait_condition("Replicated", "False", seconds=SOON)
     pair.wait_ready(seconds=SYNC_SECONDS)
     writer.wait_acked(20)
     result = writer.result()
@@ -114,7 +114,7 @@ def test_a_new_machine_in_the_place_of_a_lost_node_is_set_up_and_filled_and_can_
         lost.power_up()
         lost.wait_ssh()
         ready.join_again(lost)
-        pair.wait_condition("Replicated", "False", seconds=180)
+        pair.wait_condition("Replicated", "False", seconds=SOON)
         pair.wait_ready(seconds=READY_SECONDS)
         assert pair.active == survivor.name, "nothing moves back"
         writer.wait_acked(20)

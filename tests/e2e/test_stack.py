@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lab.kubectl import KubectlError, kubectl
 from lab.stack import NAMESPACE, Stack
-from lab.waiting import wait_for
+from lab.waiting import SOON, wait_for
 
 SELECTOR = "app.kubernetes.io/name=storagepair-node-agent"
 # an emulated machine boots, starts its kubelet and then the pod
@@ -91,7 +91,7 @@ def test_frozen_kubelets_leave_the_pods_running(bare: Stack) -> None:
     bare.wait_agents()
     bare.thaw_kubelets()
     frozen_at = time.time()
-    wait_for(lambda: all(_lease_renewed(bare, node.name, frozen_at) for node in bare.lab.nodes), "the kubelets", 180)
+    wait_for(lambda: all(_lease_renewed(bare, node.name, frozen_at) for node in bare.lab.nodes), "the kubelets", SOON)
     assert [identity(bare, node.name) for node in bare.lab.nodes] == before
 
 
@@ -121,7 +121,7 @@ def test_a_restored_pod_goes_on_as_if_nothing_had_happened(bare: Stack) -> None:
         bare.kubectl("get", "configmap", "future", "--namespace=default")
     # the kubelets too: they renew their leases, and answer
     since = time.time()
-    wait_for(lambda: all(_lease_renewed(bare, node.name, since) for node in bare.lab.nodes), "the kubelets", 180)
+    wait_for(lambda: all(_lease_renewed(bare, node.name, since) for node in bare.lab.nodes), "the kubelets", SOON)
     assert "API server https://" in bare.agent_log("node1")
 
 

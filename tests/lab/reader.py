@@ -16,6 +16,7 @@ from lab.guest import Guest
 from lab.stack import Stack
 
 _SECONDS = 900
+"""For a block: longer than any `--timeout` of a command in it, so that it is kubectl that says what it waited for."""
 
 
 class Reader:
@@ -27,22 +28,27 @@ class Reader:
 
     def do(self, block: Block) -> None:
         """In a shell whose kubectl is set to the lab's cluster and to the pair's namespace."""
-        done = subprocess.run(
-            ["bash", "-c", block.script],
-            cwd=self._folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        run_as_written(block, self._folder, self._environment)
 
     @staticmethod
     def do_on(machine: Guest, block: Block) -> None:
         """As root on a machine."""
         done = machine.ssh(["bash", "-s"], stdin=block.script.encode(), check=False, timeout=_SECONDS)
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+def run_as_written(block: Block, folder: Path, shell: dict[str, str]) -> None:
+    """A block in a shell; its first command that fails is its end, and the test's."""
+    done = subprocess.run(
+        ["bash", "-c", block.script],
+        cwd=folder,
+        env=shell,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
 
 def environment(kubeconfig: Path, cache: Path) -> dict[str, str]:

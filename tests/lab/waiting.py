@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+SOON = 180.0
+"""Seconds, for what is only asked whether it happens, not how quickly."""
+
 
 class WaitTimeout(Exception):
     """What was waited for did not happen in time."""

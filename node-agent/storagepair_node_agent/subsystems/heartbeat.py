@@ -35,7 +35,7 @@ from storagepair_node_agent.snapshot import Desired, DrbdFacts, HeartbeatFacts, 
 
 _PID_FILE = "/run/heartbeat.pid"
 _HA_LOG = "/var/log/ha-log"
-_HB_UUID = "/var/lib/heartbeat/hb_uuid"  # made by the first start, kept for ever (heartbeat/heartbeat.c, HB_UUID_FILE)
+_HB_UUID = "/var/lib/heartbeat/hb_uuid"  # Heartbeat makes it at its first start on a host, and keeps it
 _IPFAIL = ("/usr/libexec/heartbeat/ipfail", "/usr/lib/heartbeat/ipfail", "/usr/lib64/heartbeat/ipfail")
 _GUARDIAN_READS = (hostfiles.SERVICE_CONF, hostfiles.GUARDIAN_UNIT_FILE)
 _TGT_CONF = "/etc/tgt/targets.conf"

@@ -29,8 +29,8 @@ BEGIN = timedelta(seconds=60)
 service that everybody has given up on. More than the 30 s that the hosts' clocks may be off."""
 
 GRACE = timedelta(seconds=60)
-"""How long after its creation a request waits for reports that may just be on their way: that many passes of an agent
-on a busy host. One was seen to need 17 s for the document that only tells it of a record; its pair was Ready."""
+"""How long after its creation a request waits for reports that may just be on their way. An agent on a busy host was
+seen to need 17 s for the document that only tells it of a record: its pair was Ready, and the next request refused."""
 
 
 def judge(snapshot: Snapshot, verdict: Verdict | None, now: datetime) -> dict[str, Move]:
