@@ -32,6 +32,10 @@ from storagepair_node_agent.wakeups import Wakeups
 _SETTLE_SECONDS = 0.3
 _GAP_SECONDS = 1.0
 _FIRST_ANSWER_SECONDS = 10.0
+# looking takes at most this part of the time, and where something is still to come, half of it; the slower the machine, or
+# the busier with what it is for, the more seldom it is looked at, down to this. What wakes the loop is not waited for.
+_LOOKING_PART = 0.05
+_PAUSE_LIMIT_SECONDS = 15.0
 _REPORT_SECONDS = 2.0  # a report that is older than this is renewed before more is done
 _BACKOFF_SECONDS = 1.0
 _BACKOFF_LIMIT_SECONDS = 30.0
@@ -166,6 +170,11 @@ class Loop:
         self._signs = Signs(api)
         self._reported = 0.0  # when the status was last looked at for a difference (monotonic)
         host.meanwhile = self._give_sign  # making a file system may take an hour; each program has its time limit
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last cycle found all as desired, and did nothing."""
+        return self._last is not None and self._last.ready and not self._last.done
 
     def turn(self) -> None:
         """Take the newest document, run a cycle, say what there is to say, deliver the status."""
@@ -335,10 +344,16 @@ def run(host: Host, node: str, api: Api, *, interval_seconds: float, agent_versi
     while not stop.is_set():
         started = time.monotonic()
         loop.turn()
-        reasons = wakeups.wait(interval_seconds)
+        reasons = wakeups.wait(pause(interval_seconds, time.monotonic() - started, settled=loop.settled))
         if not reasons & {"call", "timer"}:
             stop.wait(max(_SETTLE_SECONDS, _GAP_SECONDS - (time.monotonic() - started)))
     wakeups.close()
+
+
+def pause(interval_seconds: float, turn_seconds: float, *, settled: bool) -> float:
+    """How long to wait for a call after a turn that took so long, in seconds; never less than the interval."""
+    part = _LOOKING_PART if settled else 0.5
+    return max(interval_seconds, min(turn_seconds * (1 - part) / part, _PAUSE_LIMIT_SECONDS))
 
 
 def _follows(before: Document, after: Document) -> bool:

@@ -90,7 +90,14 @@ def _add_commands(
     run = commands.add_parser("run", parents=[common], help="follow this node's StorageNode for ever")
     run.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: in a pod, as its node's service account")
     run.add_argument("--api-server", metavar="URL", help="instead of the address in the credentials")
-    run.add_argument("--interval", type=float, default=5.0, metavar="SECONDS", help="the slow timer, %(default)g s")
+    run.add_argument(
+        "--interval",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="look at the host this long after the last look, whether or not anything called; longer where a look takes "
+        "long (default: %(default)g s)",
+    )
     run.set_defaults(command=_run)
 
     plan = commands.add_parser(

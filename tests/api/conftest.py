@@ -20,6 +20,25 @@ from lab.keeper import Keeper, KeeperGone
 RUN_DIR_PREFIX = "storagepair-api-"
 # younger ones may belong to a run that is just starting its keeper
 SWEPT_AFTER_SECONDS = 600
+# what takes minutes begins first: a file is one worker's, and the last one to end is who everybody waits for
+LONGEST_FIRST = (
+    "test_switchover",
+    "test_silent_agents",
+    "test_generated_documents",
+    "test_weather",
+    "test_agent_weather",
+    "test_lifecycle",
+    "test_operator",
+    "test_operator_guards",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        name = item.path.stem
+        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

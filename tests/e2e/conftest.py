@@ -65,11 +65,13 @@ def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def ready_session(stack_session: Stack) -> Stack:
-    """The sample pair applied and Ready, once, from bare hosts; snapshot `ready`."""
+    """The sample pair applied and Ready, once, from bare hosts; then kubelets and containerd stand still; snapshot `ready`."""
     pair = Pair(stack_session, namespace=NAMESPACE)
     stack_session.restore(BARE)
     pair.apply()
     pair.wait_ready()
+    # restored, they would take half of an emulated processor, and more while they catch up
+    stack_session.freeze_kubelets()
     stack_session.snapshot(READY)
     return stack_session
 
@@ -82,8 +84,8 @@ def bare(stack_session: Stack) -> Stack:
 
 
 @pytest.fixture()
-def ready(ready_session: Stack) -> Stack:
-    """The stack with the sample pair Ready."""
+def frozen(ready_session: Stack) -> Stack:
+    """The stack with the sample pair Ready, and with nothing of the hosts' kubelets but the agents, which go on."""
     ready_session.restore(READY)
     pair = Pair(ready_session, namespace=NAMESPACE)
     # the machines go on one after the other, so that the mirror may break for a moment; the pair's own status is still
@@ -94,3 +96,10 @@ def ready(ready_session: Stack) -> Stack:
     wait_for(judged, "the operator to call the pair Ready", 180, interval=0.2)
     pair.wait_ready(seconds=180)
     return ready_session
+
+
+@pytest.fixture()
+def ready(frozen: Stack) -> Stack:
+    """The stack with the sample pair Ready, kubelets and all."""
+    frozen.thaw_kubelets()
+    return frozen

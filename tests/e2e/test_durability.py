@@ -70,13 +70,13 @@ def make_write_back_lun(pair: Pair, name: str) -> None:
 
 
 @pytest.mark.drill
-def test_each_copy_holds_every_acknowledged_write_when_one_node_after_the_other_loses_its_power(ready: Stack) -> None:
-    first, second = sorted(ready.lab.nodes, key=drill.serves, reverse=True)
-    without_kubernetes(ready)
-    (writer,) = start_writers(ready, "datastore1")
+def test_each_copy_holds_every_acknowledged_write_when_one_node_after_the_other_loses_its_power(frozen: Stack) -> None:
+    first, second = sorted(frozen.lab.nodes, key=drill.serves, reverse=True)
+    without_kubernetes(frozen)
+    (writer,) = start_writers(frozen, "datastore1")
     first.power_cut()
     wait_served(writer, second)
-    power_back(ready, first)
+    power_back(frozen, first)
     wait_for(lambda: mirrored(second), "the mirror to be whole again", SERVICE_SECONDS, interval=0.5)
     assert drill.serves(second), "no automatic failback"
     second.power_cut()
@@ -86,32 +86,32 @@ def test_each_copy_holds_every_acknowledged_write_when_one_node_after_the_other_
     assert (result.lost, result.errors) == (0, 0), result.document
 
 
-def test_a_blackout_of_both_nodes_loses_no_acknowledged_write_and_the_service_comes_up_by_itself(ready: Stack) -> None:
-    pair = Pair(ready, namespace=NAMESPACE)
+def test_a_blackout_of_both_nodes_loses_no_acknowledged_write_and_the_service_comes_up_by_itself(frozen: Stack) -> None:
+    pair = Pair(frozen, namespace=NAMESPACE)
     # the control: what a LUN acknowledges from memory must be seen to go, or the writer's verdict means nothing
     make_write_back_lun(pair, "from-memory")
-    without_kubernetes(ready)
-    durable, control = start_writers(ready, "datastore1", "from-memory")
-    ready.lab.blackout()
-    power_back(ready, *ready.lab.nodes)
-    wait_served(durable, *ready.lab.nodes)
+    without_kubernetes(frozen)
+    durable, control = start_writers(frozen, "datastore1", "from-memory")
+    frozen.lab.blackout()
+    power_back(frozen, *frozen.lab.nodes)
+    wait_served(durable, *frozen.lab.nodes)
     kept, gone = durable.result(), control.result()
     print(f"{kept.acked} acknowledged, {kept.lost} lost, gap {kept.longest_gap} s; control: {gone.lost}/{gone.acked}")
     assert kept.lost == 0, kept.document
     assert gone.lost > 0, "the control lost nothing"
-    assert sum(drill.serves(node) for node in ready.lab.nodes) == 1
+    assert sum(drill.serves(node) for node in frozen.lab.nodes) == 1
 
 
 @pytest.mark.drill
-def test_a_blackout_on_disks_that_never_get_a_flush_loses_acknowledged_writes(ready: Stack) -> None:
+def test_a_blackout_on_disks_that_never_get_a_flush_loses_acknowledged_writes(frozen: Stack) -> None:
     """The control of the disks: what the tests above keep is kept by the flushes of all layers, and by nothing else."""
-    without_kubernetes(ready)
-    for node in ready.lab.nodes:
+    without_kubernetes(frozen)
+    for node in frozen.lab.nodes:
         node.ssh(["tee", "/sys/block/vdb/queue/write_cache"], stdin=b"write through")
-    (writer,) = start_writers(ready, "datastore1")
-    ready.lab.blackout()
-    power_back(ready, *ready.lab.nodes)
-    wait_served(writer, *ready.lab.nodes)
+    (writer,) = start_writers(frozen, "datastore1")
+    frozen.lab.blackout()
+    power_back(frozen, *frozen.lab.nodes)
+    wait_served(writer, *frozen.lab.nodes)
     result = writer.result()
     print(f"{result.acked} acknowledged, {result.lost} lost")
     assert result.lost > 0

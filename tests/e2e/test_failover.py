@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,7 +51,7 @@ class Scene:
 
         def break_and_wait() -> None:
             fault()
-            wait_for(until, what, 90, interval=0.5)
+            wait_for(until, what, SOON, interval=0.5)
 
         outcome = drill.run(self.initiator, break_and_wait, self.active, name=name)
         assert (outcome.result.lost, outcome.result.errors) == (0, 0)
@@ -99,11 +99,8 @@ class Scene:
 
 
 @pytest.fixture()
-def scene(ready: Stack) -> Iterator[Scene]:
-    made = Scene(ready)
-    ready.freeze_kubelets()
-    yield made
-    ready.thaw_kubelets()
+def scene(frozen: Stack) -> Scene:
+    return Scene(frozen)
 
 
 # --- planned ------------------------------------------------------------------------------------------------------
@@ -123,11 +120,10 @@ def test_a_switchover_moves_the_service_once_and_tells_the_pause_that_initiators
     assert record["pause"]["milliseconds"] > 0
     # the same manifest again, as a restore would bring it into a namespace without any record: nothing moves
     scene.stack.kubectl("delete", "switchover", "tonight", "-n", NAMESPACE)
-    wait_for(lambda: not scene.incidents(), "the host to leave the recorded move out of its report", 60, interval=0.5)
+    wait_for(lambda: not scene.incidents(), "the host to leave the recorded move out of its report", SOON, interval=0.5)
     scene.stack.kubectl("delete", "failovers", "--all", "-n", NAMESPACE)
     before = scene.active
-    wait_for(lambda: scene.pair.active == scene.standby.name, "the status to follow", 60, interval=0.5)
-    scene.stack.thaw_kubelets()
+    wait_for(lambda: scene.pair.active == scene.standby.name, "the status to follow", SOON, interval=0.5)
     back = Scene(scene.stack)
     assert back.standby.name == before.name
     back.switchover()  # of the same name, to the other side
@@ -230,7 +226,7 @@ def test_a_bond_hides_the_loss_of_a_cable_and_of_a_switch(scene: Scene) -> None:
 
     _hidden_by_the_bond(scene, lambda: scene.active.unplug("eth0"), "a cable")
     scene.active.plug("eth0")
-    wait_for(whole, "the agent to tell that the link is back", 90, interval=0.5)
+    wait_for(whole, "the agent to tell that the link is back", SOON, interval=0.5)
     _hidden_by_the_bond(scene, lambda: scene.stack.lab.switch_off("svcA"), "a switch")
 
 
@@ -248,7 +244,7 @@ def _hidden_by_the_bond(scene: Scene, fault: Callable[[], object], loss: str) ->
         reason = scene.condition_of(scene.active, "Network")["reason"]
         return any("eth0" in note for note in scene.told(reason))
 
-    assert wait_for(told, "an event of the link", 60, interval=1)
+    assert wait_for(told, "an event of the link", SOON, interval=1)
 
 
 @pytest.mark.drill
@@ -261,10 +257,10 @@ def test_a_lun_whose_file_is_gone_does_not_take_the_others_with_it(scene: Scene)
     }
     scene.stack.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(second))
     ready = lambda: scene.pair.condition("Ready", "lun", "scratch").get("status")  # noqa: E731
-    wait_for(lambda: ready() == "True", "the second LUN", 90, interval=1)
+    wait_for(lambda: ready() == "True", "the second LUN", SOON, interval=1)
     scene.active.ssh(["rm", "/storage/luns/scratch/disk.img"])
     scene.moves(scene.standby_command, "Planned")
-    wait_for(lambda: ready() == "False", "the LUN to say that its file is gone", 90, interval=1)
+    wait_for(lambda: ready() == "False", "the LUN to say that its file is gone", SOON, interval=1)
     assert "disk.img" in scene.pair.condition("Ready", "lun", "scratch")["message"]
     assert scene.pair.condition("Ready", "lun", "datastore1")["status"] == "True"
 
@@ -288,7 +284,7 @@ def test_a_move_happens_without_any_part_of_kubernetes_and_is_recorded_once_afte
         assert began - 1 <= at <= ended + 1, "with its true time, not that of its delivery"
         # the record and the initiator speak of the same pause: the initiator's is longer by its own reconnect only
         assert 0 < record["milliseconds"] / 1000 <= outcome.gap_seconds + 1
-        wait_for(lambda now=now: now.pair.active == now.standby.name, "the status to follow", 60, interval=0.5)
+        wait_for(lambda now=now: now.pair.active == now.standby.name, "the status to follow", SOON, interval=0.5)
         now.pair.wait_ready()
         assert len(now.pair.failovers()) == number
         assert len(now.told("Failover") + now.told("Switchover")) == number

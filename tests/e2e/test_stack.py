@@ -95,6 +95,7 @@ def test_frozen_kubelets_leave_the_pods_running(bare: Stack) -> None:
     assert [identity(bare, node.name) for node in bare.lab.nodes] == before
 
 
+@pytest.mark.drill
 def test_after_a_power_cut_the_agents_pod_comes_back_by_itself(bare: Stack) -> None:
     uid, restarts, _ = identity(bare, "node2")
     bare.lab.node2.power_cut()

@@ -215,11 +215,14 @@ class Stack:
             self.kubectl("delete", "pod", "--namespace", NAMESPACE, old["metadata"]["name"])
         self.wait_agents(self.lab.machines[node])
 
+    def restart_agents(self) -> None:
+        """Both at once."""
+        _together(lambda guest: self.restart_agent(guest.name), self.lab.nodes)
+
     def update_agents(self) -> None:
         """Give both nodes the agent's image as the code is now, and replace the pods."""
         self.load_image(AGENT)
-        for guest in self.lab.nodes:
-            self.restart_agent(guest.name)
+        self.restart_agents()
 
     def join_again(self, guest: LabGuest) -> None:
         """Make a Kubernetes node of a new machine that has the place, and the Node object, of an earlier one."""

@@ -124,13 +124,14 @@ def test_the_taker_journals_when_the_first_initiator_logged_in_and_was_answered(
     journal = host.settled()
     ended = time.time()
     at = {
-        words[6]: int(words[7].removeprefix("at="))
+        words[6]: int(words[7].removeprefix("at=")) / 1e6
         for line in journal.splitlines()
         if (words := line.split())[6:7] in (["first-login"], ["resumed"])
     }
-    # both listings were read in between, of a set whose elements last an hour
-    assert began - 600 <= at["first-login"] / 1e6 <= ended - 600
-    assert began - 1.1 <= at["resumed"] / 1e6 <= ended - 1.1
+    # both listings were read in between, of a set whose elements last an hour; how exactly a host knows what time it is
+    # depends on how long it takes to start `date`, which is no matter: the two records are ten minutes apart
+    assert began - 60 <= at["first-login"] + 600 <= ended + 60
+    assert began - 60 <= at["resumed"] + 1.1 <= ended + 60
 
 
 def test_initiators_that_were_connected_are_woken_and_nobody_else(tmp_path):

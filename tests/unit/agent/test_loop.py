@@ -284,3 +284,34 @@ def test_an_answer_that_is_newer_than_the_watch_is_taken_and_looked_at(world, mo
     newer = world.api.document | {"metadata": world.api.document["metadata"] | {"generation": 2}}
     world.follower.answered_with(newer)
     assert (world.follower.latest, woken) == (newer, [True])
+
+
+@pytest.mark.parametrize(
+    ("turn_seconds", "settled", "expected"),
+    [
+        (0.03, True, 5.0),  # an ordinary host: the interval decides
+        (0.03, False, 5.0),
+        (0.5, True, 9.5),  # a slow one: a twentieth of the time
+        (0.5, False, 5.0),
+        (8.0, False, 8.0),  # something is still to come: half of the time
+        (8.0, True, 15.0),  # never so seldom that the operator would miss a sign of life
+        (60.0, False, 15.0),
+    ],
+)
+def test_looking_gives_way_to_what_the_host_is_for(turn_seconds, settled, expected):
+    assert loop.pause(5.0, turn_seconds, settled=settled) == pytest.approx(expected)
+
+
+def test_a_longer_interval_is_kept():
+    assert loop.pause(60.0, 8.0, settled=True) == 60.0
+
+
+def test_settled_is_a_cycle_that_found_all_as_desired_and_did_nothing(world):
+    assert not world.loop.settled
+    world.put()
+    world.turn()
+    assert world.loop.settled
+    world.cycle.result = replace(world.cycle.result, done=("bonds.create",))
+    world.put(generation=2)
+    world.turn()
+    assert not world.loop.settled
