@@ -32,8 +32,8 @@ from storagepair_node_agent.wakeups import Wakeups
 _SETTLE_SECONDS = 0.3
 _GAP_SECONDS = 1.0
 _FIRST_ANSWER_SECONDS = 10.0
-# looking takes at most this part of the time, and where something is still to come, half of it; the slower the machine, or
-# the busier with what it is for, the more seldom it is looked at, down to this. What wakes the loop is not waited for.
+# looking takes at most this part of the time, and where something is still to come, half of it: the slower the machine,
+# or the busier with what it is for, the more seldom it is looked at, down to the limit. A wakeup is never waited for.
 _LOOKING_PART = 0.05
 _PAUSE_LIMIT_SECONDS = 15.0
 _REPORT_SECONDS = 2.0  # a report that is older than this is renewed before more is done

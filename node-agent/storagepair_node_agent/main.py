@@ -95,8 +95,8 @@ def _add_commands(
         type=float,
         default=5.0,
         metavar="SECONDS",
-        help="look at the host this long after the last look, whether or not anything called; longer where a look takes "
-        "long (default: %(default)g s)",
+        help="look at the host this long after the last look, whether or not anything called; more seldom where a look "
+        "takes long (default: %(default)g s)",
     )
     run.set_defaults(command=_run)
 

@@ -65,12 +65,12 @@ def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def ready_session(stack_session: Stack) -> Stack:
-    """The sample pair applied and Ready, once, from bare hosts; then kubelets and containerd stand still; snapshot `ready`."""
+    """The sample pair applied and Ready, once, from bare hosts; with kubelets that stand still, snapshot `ready`."""
     pair = Pair(stack_session, namespace=NAMESPACE)
     stack_session.restore(BARE)
     pair.apply()
     pair.wait_ready()
-    # restored, they would take half of an emulated processor, and more while they catch up
+    # they take half of an emulated processor, and more when they are restored and catch up
     stack_session.freeze_kubelets()
     stack_session.snapshot(READY)
     return stack_session
