@@ -39,8 +39,8 @@ reference: setup ## write docs/reference anew from the code
 unit: setup ## seconds, no root, no lab; half of it is waiting, so four files at a time
 	$(PYTHON) -m pytest tests/unit -q --durations=5 --numprocesses=4 --dist=loadfile
 
-api: setup ## on a real kube-apiserver; they mostly wait, so eight files at a time
-	$(PYTHON) -m pytest tests/api -v --durations=10 --numprocesses=8 --dist=loadfile --no-loadscope-reorder
+api: setup ## on a real kube-apiserver; they mostly wait, so four files at a time
+	$(PYTHON) -m pytest tests/api -v --durations=10 --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
