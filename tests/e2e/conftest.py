@@ -70,7 +70,7 @@ def ready_session(stack_session: Stack) -> Stack:
     stack_session.restore(BARE)
     pair.apply()
     pair.wait_ready()
-    # they take half of an emulated processor, and more when they are restored and catch up
+    # they take a quarter of an emulated processor, and more when they are restored and catch up
     stack_session.freeze_kubelets()
     stack_session.snapshot(READY)
     return stack_session
