@@ -39,7 +39,7 @@ reference: setup ## write docs/reference anew from the code
 unit: setup ## seconds, no root, no lab; half of it is waiting, so four files at a time
 	$(PYTHON) -m pytest tests/unit -q --durations=5 --numprocesses=4 --dist=loadfile
 
-api: setup ## on a real kube-apiserver; they mostly wait, so four files at a time
+api: setup ## on a real kube-apiserver, four files at a time; those that take minutes begin first
 	$(PYTHON) -m pytest tests/api -v --durations=10 --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator

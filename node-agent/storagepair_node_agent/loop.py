@@ -32,9 +32,10 @@ from storagepair_node_agent.wakeups import Wakeups
 _SETTLE_SECONDS = 0.3
 _GAP_SECONDS = 1.0
 _FIRST_ANSWER_SECONDS = 10.0
-# looking takes at most this part of the time, and where something is still to come, half of it: the slower the machine,
-# or the busier with what it is for, the more seldom it is looked at, down to the limit. A wakeup is never waited for.
-_LOOKING_PART = 0.05
+# the parts of the time that looking may take: the slower the machine, or the busier with what it is for, the more
+# seldom it is looked at, down to the limit, so that the operator misses no sign of life
+_LOOKING_WHILE_SETTLED = 0.05
+_LOOKING_WHILE_UNSETTLED = 0.5
 _PAUSE_LIMIT_SECONDS = 15.0
 _REPORT_SECONDS = 2.0  # a report that is older than this is renewed before more is done
 _BACKOFF_SECONDS = 1.0
@@ -351,8 +352,8 @@ def run(host: Host, node: str, api: Api, *, interval_seconds: float, agent_versi
 
 
 def pause(interval_seconds: float, turn_seconds: float, *, settled: bool) -> float:
-    """How long to wait for a call after a turn that took so long, in seconds; never less than the interval."""
-    part = _LOOKING_PART if settled else 0.5
+    """How many seconds to wait, if nothing calls, after a turn that took so long; never less than the interval."""
+    part = _LOOKING_WHILE_SETTLED if settled else _LOOKING_WHILE_UNSETTLED
     return max(interval_seconds, min(turn_seconds * (1 - part) / part, _PAUSE_LIMIT_SECONDS))
 
 

@@ -85,7 +85,7 @@ def bare(stack_session: Stack) -> Stack:
 
 @pytest.fixture()
 def frozen(ready_session: Stack) -> Stack:
-    """The stack with the sample pair Ready, and with nothing of the hosts' kubelets but the agents, which go on."""
+    """The stack with the sample pair Ready, and with kubelets and containerd that stand still; the agents go on."""
     ready_session.restore(READY)
     pair = Pair(ready_session, namespace=NAMESPACE)
     # the machines go on one after the other, so that the mirror may break for a moment; the pair's own status is still

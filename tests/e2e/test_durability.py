@@ -23,9 +23,9 @@ SERVICE_SECONDS = 400
 
 
 def without_kubernetes(stack: Stack) -> None:
-    """It stands still, and does not come back with the power: what follows is the hosts' own doing, and quicker."""
+    """What stands still does not come back with the power either: what follows is the hosts' own doing, and quicker."""
     for node in stack.lab.nodes:
-        node.ssh("systemctl freeze kubelet containerd; systemctl disable --quiet kubelet containerd && sync")
+        node.ssh("systemctl disable --quiet kubelet containerd && sync")
 
 
 def start_writers(stack: Stack, *names: str) -> list[Writer]:

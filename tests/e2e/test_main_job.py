@@ -17,7 +17,7 @@ from lab.stack import AUDIT_SECONDS, Stack
 from lab.waiting import SOON, WaitTimeout, wait_for
 
 ACTION_LOG = "/var/log/storagepair/actions.log"
-# the operator audits its view every AUDIT_SECONDS and the agents look at their hosts every few: both are seen at work
+# the operator audits its view every AUDIT_SECONDS and the agents pause for 15 at most: both are seen at work
 QUIET_SECONDS = AUDIT_SECONDS + 15
 
 

@@ -27,8 +27,8 @@ _KERNEL_OPTIONS = (
     "init_on_alloc=0 random.trust_cpu=on tsc=reliable systemd.show_status=0 systemd.ssh_auto=no"
 )
 
-# what an emulator is slow at: erms and fsrm have the kernel clear and copy pages with an instruction per byte, avx2 has
-# the C library work with wide vectors; a boot takes a fifth longer with all of these (docs/decisions/0025)
+# what an emulator is slow at, such as string instructions (erms, fsrm) and wide vectors: a boot takes a fifth longer
+# with all of these (docs/decisions/0025)
 _SLOW_IN_EMULATION = ("erms", "fsrm", "avx", "avx2", "la57", "smap", "smep")
 
 
@@ -161,7 +161,7 @@ class MachineSpec:
         if self.accelerator == "kvm":
             return ("-accel", "kvm", "-cpu", "host")
         without = ",".join(f"{feature}=off" for feature in _SLOW_IN_EMULATION)
-        return ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", f"max,{without}")
+        return ("-accel", "tcg,thread=multi,tb-size=128", "-cpu", f"max,{without}")
 
     def _netdev(self, nic: Nic) -> str:
         if nic.network == "management":

@@ -216,7 +216,7 @@ class Stack:
         self.wait_agents(self.lab.machines[node])
 
     def restart_agents(self) -> None:
-        """Both at once."""
+        """Delete both agents' pods at once and wait until the new ones follow the API server."""
         _together(lambda guest: self.restart_agent(guest.name), self.lab.nodes)
 
     def update_agents(self) -> None:
