@@ -1,11 +1,16 @@
-"""Labs for the end-to-end tests: brought up once, and back in their first state before each test."""
+"""Labs for the end-to-end tests: brought up once, and back in their first state before each test.
+
+A test that fails tells what the lab looked like then; one during which a kernel crashed fails, whatever it saw.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 
 import pytest
+from lab import lastwords
 from lab.drill import NAMESPACE
 from lab.image import DEFAULT_SUITE
 from lab.initiator import Initiator
@@ -18,6 +23,37 @@ FRESH = "fresh"
 BARE = "bare"
 READY = "ready"
 
+_LABS = pytest.StashKey[list[Lab]]()
+_STACK = pytest.StashKey[Stack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where the labs that are up are found by what is no test."""
+    config.stash[_LABS] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the pair's objects and hosts say, beside what the test says: the next test restores all of it."""
+    report = yield
+    stack = item.config.stash.get(_STACK, None)
+    if report.failed and stack is not None and "stack_session" in getattr(item, "fixturenames", ()):
+        report.sections.append(("the lab", lastwords.of_pair(stack.kubectl, stack.lab.nodes)))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_kernel_crashes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An emulator's fault, or a driver's: what a test makes of it is no answer to what it asks."""
+
+    def crashes() -> Counter[str]:
+        machines = [machine for lab in request.config.stash[_LABS] for machine in lab.machines.values()]
+        return Counter(f"{machine.name}: {word}" for machine in machines for word in lastwords.crashes(machine))
+
+    before = crashes()
+    yield
+    assert not crashes() - before, "a kernel crashed"
+
 
 # its tests come first by their name, and it ends before the whole stack is up: two labs at once are slow on two cores
 @pytest.fixture(scope="module")
@@ -29,6 +65,7 @@ def bare_lab_session(request: pytest.FixtureRequest) -> Iterator[Lab]:
         lab = Lab.up(f"e2e-{os.getpid()}", suite=os.environ.get("SUITE", DEFAULT_SUITE), owner_pid=os.getpid())
     try:
         lab.snapshot(FRESH)
+        request.config.stash[_LABS].append(lab)
         yield lab
     finally:
         lab.down()
@@ -58,6 +95,8 @@ def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
     try:
         stack.kubectl("create", "namespace", NAMESPACE)
         stack.snapshot(BARE)
+        request.config.stash[_LABS].append(stack.lab)
+        request.config.stash[_STACK] = stack
         yield stack
     finally:
         stack.down(keep_logs=request.session.testsfailed > 0)

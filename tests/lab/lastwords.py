@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
+from lab.guest import Guest
 from lab.kubectl import KubectlError
+from lab.ssh import SshError
 
 _LOOK = (("get", "nodes"), ("get", "pods", "-A", "-o", "wide"), ("get", "events", "-A"))
 _MOST_CHARACTERS = 4000
+_LOOK_AT_PAIRS = (
+    ("get", "storagepairs,luns,initiatoracls,switchovers,failovers", "-A", "-o", "wide"),
+    ("get", "storagenodes", "-o", "wide"),
+    ("get", "switchovers", "-A", "-o", "jsonpath={range .items[*]}{.metadata.name}: {.status.message}{'\\n'}{end}"),
+)
+_HOST = """\
+echo "Heartbeat holds: $(cl_status rscstatus 2>&1)"
+grep -v '^srcversion' /proc/drbd
+tail -n 3 /var/lib/storagepair/journal.log
+grep -a -v -e Gmain_timeout -e harc -e ipfail /var/log/ha-log | tail -n 25
+"""
+_CRASH = re.compile(rb"PANIC: .*|Oops: .*|BUG: unable .*|Kernel panic .*")
 
 
 def told(kubectl: Callable[..., str], namespace: str) -> str:
@@ -26,6 +41,30 @@ def told(kubectl: Callable[..., str], namespace: str) -> str:
             words = ("logs", "-n", namespace, name, "--tail=30", *more)
             pieces.append(f"--- {' '.join(words)}\n{ask(*words)}")
     return "\n".join(pieces)
+
+
+def of_pair(kubectl: Callable[..., str], hosts: Iterable[Guest]) -> str:
+    """What the pair's objects say, and each host that has power: who holds what, its mirror, the ends of its logs."""
+    pieces = []
+    for words in _LOOK_AT_PAIRS:
+        try:
+            pieces.append(kubectl(*words)[-_MOST_CHARACTERS:])
+        except KubectlError as error:
+            pieces.append(str(error))
+    for host in hosts:
+        pieces.append(f"--- {host.name}; its kernel's crashes: {'; '.join(crashes(host)) or 'none'}")
+        if host.is_on():
+            try:
+                pieces.append(host.ssh(["sh", "-s"], stdin=_HOST.encode(), check=False, timeout=20).stdout)
+            except SshError as error:
+                pieces.append(str(error))
+    return "\n".join(pieces)
+
+
+def crashes(host: Guest) -> list[str]:
+    """Every word of a kernel that crashed, in all that the machine's console has shown."""
+    console = host.spec.console_log
+    return [line.decode(errors="replace") for line in _CRASH.findall(console.read_bytes())] if console.exists() else []
 
 
 def _not_ready(answer: str) -> list[str]:

@@ -31,6 +31,10 @@ _KERNEL_OPTIONS = (
 # with all of these (docs/decisions/0025)
 _SLOW_IN_EMULATION = ("erms", "fsrm", "avx", "avx2", "la57", "smap", "smep")
 
+# cmpxchg16b leaves bits of a pointer in the flags, and the kernel, whose allocator uses it, dies of a double fault now
+# and then (docs/decisions/0026)
+_WRONG_IN_EMULATION = ("cx16",)
+
 
 @dataclass(frozen=True)
 class Nic:
@@ -160,7 +164,7 @@ class MachineSpec:
     def _processor(self) -> Sequence[str]:
         if self.accelerator == "kvm":
             return ("-accel", "kvm", "-cpu", "host")
-        without = ",".join(f"{feature}=off" for feature in _SLOW_IN_EMULATION)
+        without = ",".join(f"{feature}=off" for feature in (*_SLOW_IN_EMULATION, *_WRONG_IN_EMULATION))
         return ("-accel", "tcg,thread=multi,tb-size=128", "-cpu", f"max,{without}")
 
     def _netdev(self, nic: Nic) -> str:

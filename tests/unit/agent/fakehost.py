@@ -47,7 +47,10 @@ case "$name $*" in
     "nft list set "*) cat $root/$5 2>/dev/null ;;
     "ss "*) cat $root/connections ;;
     "cl_status nodestatus "*) cat $root/nodestatus ;;
-    "hb_standby "*) [ ! -e $root/standby ] || cat $root/standby >$root/proc/drbd ;;
+    "cl_status rscstatus") cat $root/rscstatus ;;
+    "hb_standby "*)
+        [ ! -e $root/dropping ] || {{ mv $root/dropping $root/dropped; cat $root/dropped >>$root/log/ha-log; exit 0; }}
+        [ ! -e $root/standby ] || cat $root/standby >$root/proc/drbd ;;
     "drbdsetup-84 events2 "*) tail -n 0 -f $root/mirror-events ;;
     "nft get element "*) [ -e $root/open ] ;;
     "tgtadm "*"--op new --mode target "*) echo "Target $8: ${{10}}" >>$root/tgtd ;;
@@ -88,6 +91,7 @@ class FakeHost:
         self.write("proc/sys/kernel/random/boot_id", "b0071d\n")
         self.write("proc/mounts", "")
         self.write("tgtd", "")
+        self.write("rscstatus", "all\n")
         for name in ("calls", "answered", "connections", "nodestatus", "mirror-events"):
             self.write(name, "")
         (root / "proc/uptime").symlink_to("/proc/uptime")
@@ -110,7 +114,9 @@ class FakeHost:
             "PROC=/proc": f"PROC={self.root}/proc",
             "SYSFS=/sys/fs": f"SYSFS={self.root}/sys",
             "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=5",
-            "MOVE_SECONDS=90": "MOVE_SECONDS=1",
+            "MOVE_SECONDS=90": "MOVE_SECONDS=3",
+            "ASK_AGAIN_SECONDS=15": "ASK_AGAIN_SECONDS=0",
+            "LAST_ASK_SECONDS=30": "LAST_ASK_SECONDS=0",
             "TICK_SECONDS=2": "TICK_SECONDS=0.1",
             "FIRST_RETRY=10": "FIRST_RETRY=1",
             "deadtime * 200 + 3000": "deadtime * 5",
@@ -155,6 +161,10 @@ class FakeHost:
     def on_standby(self, role: str, peer: str) -> None:
         """What hb_standby makes of the mirror."""
         self.write("standby", self._drbd(role=role, peer=peer))
+
+    def heartbeat_drops(self, word: str) -> None:
+        """Heartbeat drops the next request to go standby, and logs `word`."""
+        self.write("dropping", f"{word}\n")
 
     def mirror_event(self) -> None:
         """`drbdsetup events2` tells of a change."""

@@ -251,10 +251,57 @@ def test_a_move_to_another_machine_or_too_late_is_refused(active):
     assert standbys(active) == 0
 
 
+# real, from Heartbeat 3.0.6
+DROPPED = (
+    "Nov 29 08:41:02 node1 heartbeat: [633]: WARN: standby message [me] from node1 ignored.  Other side is in flux."
+)
+
+
+@pytest.mark.parametrize("held", ["all", "local", "foreign"])
+def test_a_request_that_heartbeat_dropped_is_made_again_when_it_is_at_rest(active, held):
+    active.write("rscstatus", f"{held}\n")
+    active.heartbeat_drops(DROPPED)
+    active.on_standby("Secondary", "Primary")
+    assert move(active) == (0, "Moved node2 has the service")
+    assert standbys(active) == 2
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        lambda host: host.write("rscstatus", "transition\n"),
+        lambda host: host.write("rscstatus", ""),  # it does not answer
+    ],
+)
+def test_nothing_is_asked_for_again_while_heartbeat_may_be_moving_something(active, busy):
+    busy(active)
+    code, word = move(active)
+    assert (code, word.split()[0]) == (1, "NotReleased")
+    assert standbys(active) == 1
+
+
+def test_a_release_that_has_begun_is_not_asked_for_again(active):
+    active.on_standby("Primary", "Secondary")  # released, and not taken over
+    active.append("bin/hb_standby", f"echo stopped >{active.root}/run/storagepair/state\n")
+    code, word = move(active)
+    assert (code, word.split()[0]) == (1, "NotTakenOver")
+    assert standbys(active) == 1
+
+
+def test_a_failed_move_tells_what_heartbeat_said_of_it_and_not_of_an_earlier_one(active):
+    active.append("log/ha-log", DROPPED.replace("Other side is", "local resources") + "\n")
+    active.write("rscstatus", "transition\n")
+    active.heartbeat_drops(DROPPED)
+    _, word = move(active)
+    assert DROPPED in word
+    assert "local resources" not in word
+
+
 def test_a_move_that_heartbeat_does_not_carry_out_is_a_failure_that_says_where_to_look(active):
     code, word = move(active)
     assert code == 1
     assert word.startswith("NotReleased")
+    assert "it logged nothing of it" in word
     assert active.read("run/storagepair/intent") == ""
 
 
