@@ -14,6 +14,7 @@ from storagepair_crds.words import NOTHING, Word
 MoveReason = Literal[
     "AlreadyCarriedOut",
     "Failed",
+    "HeartbeatBusy",
     "MoveUnderWay",
     "Moved",
     "NotActive",
@@ -324,6 +325,10 @@ MOVE_WORDS: dict[MoveReason, Word] = {
     "AlreadyCarriedOut": Word(
         "A request of that name was carried out before; this one is a replay.", "Another move needs another name."
     ),
+    "HeartbeatBusy": Word(
+        "Heartbeat was not at rest for 45 s: it starts or stops something, or its peer does.",
+        "See /var/log/ha-log on both hosts; if it lasts, `systemctl restart heartbeat` on the standby. Ask again.",
+    ),
     "MoveUnderWay": Word("Another move is under way on the host.", "Wait until it is over; ask again."),
     "Moved": Word("The service is up at the node that was asked for.", NOTHING),
     "NotConnected": Word(
@@ -332,7 +337,8 @@ MOVE_WORDS: dict[MoveReason, Word] = {
     "NotInstalled": Word("The host has no script for a move.", "The host is not set up yet; wait for NodesReady."),
     "NotPeer": Word("The host that was named is not the other one of the pair.", "Correct spec.to."),
     "NotReleased": Word(
-        "The host did not release the service; it still serves there.", "See /var/log/ha-log on it; then ask again."
+        "Heartbeat did not release the service; it still serves there.",
+        "See /var/log/ha-log on both hosts; then ask again.",
     ),
     "NotTakenOver": Word(
         "The service was released, and the other host did not take it in time.",

@@ -49,6 +49,7 @@ case "$name $*" in
     "cl_status nodestatus "*) cat $root/nodestatus ;;
     "cl_status rscstatus") cat $root/rscstatus ;;
     "hb_standby "*)
+        [ ! -e $root/rscstatus-then ] || cp $root/rscstatus-then $root/rscstatus
         [ ! -e $root/dropping ] || {{ mv $root/dropping $root/dropped; cat $root/dropped >>$root/log/ha-log; exit 0; }}
         [ ! -e $root/standby ] || cat $root/standby >$root/proc/drbd ;;
     "drbdsetup-84 events2 "*) tail -n 0 -f $root/mirror-events ;;
@@ -114,6 +115,7 @@ class FakeHost:
             "PROC=/proc": f"PROC={self.root}/proc",
             "SYSFS=/sys/fs": f"SYSFS={self.root}/sys",
             "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=5",
+            "REST_SECONDS=45": "REST_SECONDS=1",
             "MOVE_SECONDS=90": "MOVE_SECONDS=3",
             "ASK_AGAIN_SECONDS=15": "ASK_AGAIN_SECONDS=0",
             "LAST_ASK_SECONDS=30": "LAST_ASK_SECONDS=0",
