@@ -327,7 +327,7 @@ MOVE_WORDS: dict[MoveReason, Word] = {
     ),
     "HeartbeatBusy": Word(
         "Heartbeat was not at rest for 45 s: it starts or stops something, or its peer does.",
-        "See /var/log/ha-log on both hosts; if it lasts, `systemctl restart heartbeat` on the standby. Ask again.",
+        "See /var/log/ha-log on both hosts; then [a Heartbeat that waits](../how-to/switchover.md). Ask again.",
     ),
     "MoveUnderWay": Word("Another move is under way on the host.", "Wait until it is over; ask again."),
     "Moved": Word("The service is up at the node that was asked for.", NOTHING),
