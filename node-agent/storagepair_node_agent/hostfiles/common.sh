@@ -187,3 +187,10 @@ heartbeat_runs() {
     [ -r "$HA_PID" ] && read -r ha_pid <"$HA_PID"
     [ -n "$ha_pid" ] && [ -d "$PROC/$ha_pid" ]
 }
+
+# By Heartbeat's own word, nothing is being started or stopped, here or at its peer as far as it was told. A request for a
+# move is made only then: one that this side drops has reached the peer all the same, which takes up its part of the move,
+# waits for an hour, and answers no other request meanwhile.
+heartbeat_rests() {
+    case $(cl_status rscstatus) in all | local | foreign | none) ;; *) return 1 ;; esac
+}

@@ -142,6 +142,24 @@ def test_while_tgtd_does_not_answer_the_service_is_not_given_up(host):
         assert not any("secondary" in call for call in host.calls())
 
 
+@pytest.mark.parametrize(("held", "handed_over"), [("all\n", True), ("transition\n", False)])
+def test_what_can_not_be_mended_is_handed_over_when_heartbeat_is_at_rest(host, held, handed_over):
+    host.service("start")
+    host.settled()
+    script = host.read("lib/guardian")
+    assert "REPAIR_FOR=20 " in script
+    host.write("lib/guardian", script.replace("REPAIR_FOR=20 ", "REPAIR_FOR=0 "))
+    host.write("rscstatus", held)
+    host.fail("tgtadm", "--op", "can't connect to tgt daemon")
+    host.write("tgtd", "")
+    host.tgtd_pid(4711)
+    with guardian(host):
+        assert within(lambda: "cl_status rscstatus" in host.read("calls"))
+        ticks(host, 5)
+    assert (standbys(host) > 0) is handed_over
+    assert host.read("run/storagepair/intent").startswith("ResourceFailed ") is handed_over
+
+
 def test_an_open_port_without_the_service_is_closed(host):
     host.service("start")
     host.settled()
