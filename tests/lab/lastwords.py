@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterable
 
 from lab.guest import Guest
 from lab.kubectl import KubectlError
 from lab.ssh import SshError
+from lab.state import LabError
 
 _LOOK = (("get", "nodes"), ("get", "pods", "-A", "-o", "wide"), ("get", "events", "-A"))
 _MOST_CHARACTERS = 4000
@@ -44,20 +46,21 @@ def told(kubectl: Callable[..., str], namespace: str) -> str:
 
 
 def of_pair(kubectl: Callable[..., str], hosts: Iterable[Guest]) -> str:
-    """What the pair's objects say, and each host that has power: who holds what, its mirror, the ends of its logs."""
+    """What the pair's objects say, and each host that has power: who holds what, its mirror, the ends of its logs.
+    Never raises: what can't be told is told in its place."""
     pieces = []
     for words in _LOOK_AT_PAIRS:
         try:
             pieces.append(kubectl(*words)[-_MOST_CHARACTERS:])
-        except KubectlError as error:
+        except (KubectlError, subprocess.TimeoutExpired) as error:
             pieces.append(str(error))
     for host in hosts:
         pieces.append(f"--- {host.name}; its kernel's crashes: {'; '.join(crashes(host)) or 'none'}")
-        if host.is_on():
-            try:
+        try:
+            if host.is_on():
                 pieces.append(host.ssh(["sh", "-s"], stdin=_HOST.encode(), check=False, timeout=20).stdout)
-            except SshError as error:
-                pieces.append(str(error))
+        except (SshError, LabError) as error:
+            pieces.append(str(error))
     return "\n".join(pieces)
 
 
