@@ -326,7 +326,7 @@ MOVE_WORDS: dict[MoveReason, Word] = {
         "A request of that name was carried out before; this one is a replay.", "Another move needs another name."
     ),
     "HeartbeatBusy": Word(
-        "Heartbeat was not at rest for 45 s: it starts or stops something, or its peer does.",
+        "Heartbeat was not at rest for 30 s: it starts or stops something, or its peer does.",
         "See /var/log/ha-log on both hosts; then [a Heartbeat that waits](../how-to/switchover.md). Ask again.",
     ),
     "MoveUnderWay": Word("Another move is under way on the host.", "Wait until it is over; ask again."),
@@ -338,7 +338,7 @@ MOVE_WORDS: dict[MoveReason, Word] = {
     "NotPeer": Word("The host that was named is not the other one of the pair.", "Correct spec.to."),
     "NotReleased": Word(
         "Heartbeat did not release the service; it still serves there.",
-        "See /var/log/ha-log on both hosts; then ask again.",
+        "See /var/log/ha-log on both hosts; then [a Heartbeat that waits](../how-to/switchover.md). Ask again.",
     ),
     "NotTakenOver": Word(
         "The service was released, and the other host did not take it in time.",

@@ -30,30 +30,18 @@ _CRASH = re.compile(rb"PANIC: .*|Oops: .*|BUG: unable .*|Kernel panic .*")
 
 def told(kubectl: Callable[..., str], namespace: str) -> str:
     """Nodes, pods, events, and what the pods of `namespace` that aren't ready have logged last; never raises."""
-
-    def ask(*words: str) -> str:
-        try:
-            return kubectl(*words)
-        except KubectlError as error:
-            return str(error)
-
-    pieces = [ask(*words)[-_MOST_CHARACTERS:] for words in _LOOK]
-    for name in _not_ready(ask("get", "pods", "-n", namespace, "-o", "json")):
+    pieces = [_asked(kubectl, *words)[-_MOST_CHARACTERS:] for words in _LOOK]
+    for name in _not_ready(_asked(kubectl, "get", "pods", "-n", namespace, "-o", "json")):
         for more in ((), ("--previous",)):
             words = ("logs", "-n", namespace, name, "--tail=30", *more)
-            pieces.append(f"--- {' '.join(words)}\n{ask(*words)}")
+            pieces.append(f"--- {' '.join(words)}\n{_asked(kubectl, *words)}")
     return "\n".join(pieces)
 
 
 def of_pair(kubectl: Callable[..., str], hosts: Iterable[Guest]) -> str:
     """What the pair's objects say, and each host that has power: who holds what, its mirror, the ends of its logs.
     Never raises: what can't be told is told in its place."""
-    pieces = []
-    for words in _LOOK_AT_PAIRS:
-        try:
-            pieces.append(kubectl(*words)[-_MOST_CHARACTERS:])
-        except (KubectlError, subprocess.TimeoutExpired) as error:
-            pieces.append(str(error))
+    pieces = [_asked(kubectl, *words)[-_MOST_CHARACTERS:] for words in _LOOK_AT_PAIRS]
     for host in hosts:
         pieces.append(f"--- {host.name}; its kernel's crashes: {'; '.join(crashes(host)) or 'none'}")
         try:
@@ -68,6 +56,14 @@ def crashes(host: Guest) -> list[str]:
     """Every word of a kernel that crashed, in all that the machine's console has shown."""
     console = host.spec.console_log
     return [line.decode(errors="replace") for line in _CRASH.findall(console.read_bytes())] if console.exists() else []
+
+
+def _asked(kubectl: Callable[..., str], *words: str) -> str:
+    """kubectl's answer, or its complaint."""
+    try:
+        return kubectl(*words)
+    except (KubectlError, subprocess.TimeoutExpired) as error:
+        return str(error)
 
 
 def _not_ready(answer: str) -> list[str]:

@@ -31,8 +31,8 @@ _KERNEL_OPTIONS = (
 # with all of these (docs/decisions/0025)
 _SLOW_IN_EMULATION = ("erms", "fsrm", "avx", "avx2", "la57", "smap", "smep")
 
-# cmpxchg16b leaves bits of a pointer in the flags, and the kernel, whose allocator uses it, dies of a double fault now
-# and then (docs/decisions/0026)
+# cmpxchg16b leaves bits of a pointer in the flags: the kernel, whose allocator uses it, has died of a double fault
+# (docs/decisions/0026)
 _WRONG_IN_EMULATION = ("cx16",)
 
 

@@ -47,10 +47,12 @@ case "$name $*" in
     "nft list set "*) cat $root/$5 2>/dev/null ;;
     "ss "*) cat $root/connections ;;
     "cl_status nodestatus "*) cat $root/nodestatus ;;
-    "cl_status rscstatus") cat $root/rscstatus ;;
+    "cl_status rscstatus")
+        cat $root/rscstatus
+        [ ! -e $root/rscstatus-next ] || mv $root/rscstatus-next $root/rscstatus ;;
     "hb_standby "*)
-        [ ! -e $root/rscstatus-then ] || cp $root/rscstatus-then $root/rscstatus
-        [ ! -e $root/dropping ] || {{ mv $root/dropping $root/dropped; cat $root/dropped >>$root/log/ha-log; exit 0; }}
+        [ ! -e $root/rscstatus-standby ] || cp $root/rscstatus-standby $root/rscstatus
+        [ ! -e $root/refusal ] || {{ cat $root/refusal >>$root/log/ha-log; rm $root/refusal; exit 0; }}
         [ ! -e $root/standby ] || cat $root/standby >$root/proc/drbd ;;
     "drbdsetup-84 events2 "*) tail -n 0 -f $root/mirror-events ;;
     "nft get element "*) [ -e $root/open ] ;;
@@ -115,7 +117,7 @@ class FakeHost:
             "PROC=/proc": f"PROC={self.root}/proc",
             "SYSFS=/sys/fs": f"SYSFS={self.root}/sys",
             "PROMOTE_SECONDS=15": "PROMOTE_SECONDS=5",
-            "REST_SECONDS=45": "REST_SECONDS=1",
+            "REST_SECONDS=30": "REST_SECONDS=3",
             "MOVE_SECONDS=90": "MOVE_SECONDS=3",
             "ASK_AGAIN_SECONDS=15": "ASK_AGAIN_SECONDS=0",
             "LAST_ASK_SECONDS=30": "LAST_ASK_SECONDS=0",
@@ -164,9 +166,15 @@ class FakeHost:
         """What hb_standby makes of the mirror."""
         self.write("standby", self._drbd(role=role, peer=peer))
 
-    def heartbeat_drops(self, word: str) -> None:
-        """Heartbeat drops the next request to go standby, and logs `word`."""
-        self.write("dropping", f"{word}\n")
+    def heartbeat_holds(self, words: str, *, next_time: str = "", on_standby: str = "") -> None:
+        """What `cl_status rscstatus` says: now, the time after that, and from a request to go standby on."""
+        for name, answer in (("", words), ("-next", next_time), ("-standby", on_standby)):
+            if answer or not name:
+                self.write(f"rscstatus{name}", answer)
+
+    def heartbeat_gives_up(self, word: str) -> None:
+        """Heartbeat gives the next request to go standby up, and logs `word`."""
+        self.write("refusal", f"{word}\n")
 
     def mirror_event(self) -> None:
         """`drbdsetup events2` tells of a change."""

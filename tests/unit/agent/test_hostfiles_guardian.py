@@ -149,7 +149,7 @@ def test_what_can_not_be_mended_is_handed_over_when_heartbeat_is_at_rest(host, h
     script = host.read("lib/guardian")
     assert "REPAIR_FOR=20 " in script
     host.write("lib/guardian", script.replace("REPAIR_FOR=20 ", "REPAIR_FOR=0 "))
-    host.write("rscstatus", held)
+    host.heartbeat_holds(held)
     host.fail("tgtadm", "--op", "can't connect to tgt daemon")
     host.write("tgtd", "")
     host.tgtd_pid(4711)
@@ -245,8 +245,8 @@ def test_a_name_that_was_carried_out_is_never_carried_out_again(active):
         ("PeerNotSeen", lambda host: host.write("nodestatus", "dead\n")),
         ("NotConnected", lambda host: host.drbd(role="Primary", connection="WFConnection")),
         ("NotUpToDate", lambda host: host.drbd(role="Primary", peer_disk="Inconsistent")),
-        ("HeartbeatBusy", lambda host: host.write("rscstatus", "transition\n")),
-        ("HeartbeatBusy", lambda host: host.write("rscstatus", "")),  # it does not answer
+        ("HeartbeatBusy", lambda host: host.heartbeat_holds("transition\n")),
+        ("HeartbeatBusy", lambda host: host.heartbeat_holds("")),  # it does not answer
         ("MoveUnderWay", lambda host: host.write("run/storagepair/intent", f"Planned - {time.time_ns() // 1000}\n")),
     ],
 )
@@ -272,21 +272,21 @@ def test_a_move_to_another_machine_or_too_late_is_refused(active):
 
 
 # real, from Heartbeat 3.0.6
-DROPPED = "Nov 29 08:47:24 node1 heartbeat: [633]: WARN: No reply to standby request.  Standby request cancelled."
+GIVEN_UP = "Nov 29 08:47:24 node1 heartbeat: [633]: WARN: No reply to standby request.  Standby request cancelled."
 
 
 @pytest.mark.parametrize("held", ["all", "local", "foreign"])
-def test_a_request_that_heartbeat_dropped_is_made_again_when_it_is_at_rest(active, held):
-    active.write("rscstatus", f"{held}\n")
-    active.heartbeat_drops(DROPPED)
+def test_a_request_that_heartbeat_gave_up_is_made_again_when_it_is_at_rest(active, held):
+    active.heartbeat_holds(f"{held}\n")
+    active.heartbeat_gives_up(GIVEN_UP)
     active.on_standby("Secondary", "Primary")
     assert move(active) == (0, "Moved node2 has the service")
     assert standbys(active) == 2
 
 
-@pytest.mark.parametrize("answer", ["transition\n", ""])
+@pytest.mark.parametrize("answer", ["transition\n", "\n"])
 def test_nothing_is_asked_for_again_while_heartbeat_may_be_moving_something(active, answer):
-    active.write("rscstatus-then", answer)
+    active.heartbeat_holds("all\n", on_standby=answer)
     code, word = move(active)
     assert (code, word.split()[0]) == (1, "NotReleased")
     assert standbys(active) == 1
@@ -294,14 +294,10 @@ def test_nothing_is_asked_for_again_while_heartbeat_may_be_moving_something(acti
 
 def test_nothing_is_asked_for_before_heartbeat_is_at_rest(active):
     active.on_standby("Secondary", "Primary")
-    active.append(
-        "bin/cl_status",
-        f"""[ "$1" != rscstatus ] || {{ grep -c rscstatus {active.root}/calls | grep -q '^[12]$' || echo all; }}\n""",
-    )
-    active.write("rscstatus", "")
+    active.heartbeat_holds("transition\n", next_time="all\n")
     assert move(active)[0] == 0
     calls = [call.split()[0] for call in active.calls() if "rscstatus" in call or "hb_standby" in call]
-    assert calls == ["cl_status", "cl_status", "cl_status", "hb_standby"]
+    assert calls == ["cl_status", "cl_status", "hb_standby"]
 
 
 def test_a_release_that_has_begun_is_not_asked_for_again(active):
@@ -313,11 +309,11 @@ def test_a_release_that_has_begun_is_not_asked_for_again(active):
 
 
 def test_a_failed_move_tells_what_heartbeat_said_of_it_and_not_of_an_earlier_one(active):
-    active.append("log/ha-log", DROPPED.replace("cancelled", "ignored") + "\n")
-    active.write("rscstatus-then", "transition\n")
-    active.heartbeat_drops(DROPPED)
+    active.append("log/ha-log", GIVEN_UP.replace("cancelled", "ignored") + "\n")
+    active.heartbeat_holds("all\n", on_standby="transition\n")
+    active.heartbeat_gives_up(GIVEN_UP)
     _, word = move(active)
-    assert DROPPED in word
+    assert GIVEN_UP in word
     assert "ignored" not in word
 
 
