@@ -142,22 +142,33 @@ def test_while_tgtd_does_not_answer_the_service_is_not_given_up(host):
         assert not any("secondary" in call for call in host.calls())
 
 
-@pytest.mark.parametrize(("held", "handed_over"), [("all\n", True), ("transition\n", False)])
-def test_what_can_not_be_mended_is_handed_over_when_heartbeat_is_at_rest(host, held, handed_over):
+@pytest.fixture
+def beyond_repair(host: FakeHost) -> FakeHost:
+    """It serves, its tgtd has lost everything and does not answer, and a guardian will have waited long enough."""
     host.service("start")
     host.settled()
     script = host.read("lib/guardian")
     assert "REPAIR_FOR=20 " in script
     host.write("lib/guardian", script.replace("REPAIR_FOR=20 ", "REPAIR_FOR=0 "))
-    host.heartbeat_holds(held)
     host.fail("tgtadm", "--op", "can't connect to tgt daemon")
     host.write("tgtd", "")
     host.tgtd_pid(4711)
-    with guardian(host):
-        assert within(lambda: "cl_status rscstatus" in host.read("calls"))
-        ticks(host, 5)
-    assert (standbys(host) > 0) is handed_over
-    assert host.read("run/storagepair/intent").startswith("ResourceFailed ") is handed_over
+    return host
+
+
+def test_what_can_not_be_mended_is_handed_over(beyond_repair):
+    with guardian(beyond_repair):
+        assert within(lambda: "hb_standby all" in beyond_repair.read("calls"))
+        # each tick asks anew here: a look may find it half written
+        assert within(lambda: beyond_repair.read("run/storagepair/intent").startswith("ResourceFailed "))
+
+
+def test_nothing_is_handed_over_while_heartbeat_is_not_at_rest(beyond_repair):
+    beyond_repair.heartbeat_holds("transition\n")
+    with guardian(beyond_repair):
+        assert within(lambda: beyond_repair.read("calls").count("cl_status rscstatus") > 3)
+    assert standbys(beyond_repair) == 0
+    assert beyond_repair.read("run/storagepair/intent") == ""
 
 
 def test_an_open_port_without_the_service_is_closed(host):
