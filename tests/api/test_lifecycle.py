@@ -56,8 +56,10 @@ def documents(pair: Pair) -> list[dict[str, Any]]:
     return wanted
 
 
-def told(pair: Pair, reason: str) -> list[str]:
-    return [event["note"] for event in pair.events() if event["reason"] == reason]
+def told(pair: Pair, reason: str) -> str:
+    """The note of an event. It comes after what it tells of: the object may be gone before it is there."""
+    notes = lambda: [event["note"] for event in pair.events() if event["reason"] == reason]  # noqa: E731
+    return str(wait_for(notes, f"an event with the reason {reason}", SOON)[0])
 
 
 def test_a_torn_down_pair_ends_in_order_and_the_next_of_its_name_adopts_its_luns(
@@ -69,7 +71,7 @@ def test_a_torn_down_pair_ends_in_order_and_the_next_of_its_name_adopts_its_luns
     pair.kubectl("delete", "storagepair", "vmstore", "--timeout=180s")
     assert served.ended[:2] == [(standby, "Stopped"), (active, "Stopped")]
     assert set(served.ended[2:]) == {(standby, "Removed"), (active, "Removed")}
-    assert "the data stays on their disks" in told(pair, "TornDown")[0]
+    assert "the data stays on their disks" in told(pair, "TornDown")
     assert pair.specs()[0].luns, "nothing was taken out of the export table"
     wait_for(lambda: pair.says("Accepted", "luns", "datastore1")[1] == "PairNotFound", "the LUN to miss its pair", SOON)
     pair.apply(*documents(pair))

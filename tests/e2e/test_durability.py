@@ -46,11 +46,6 @@ def wait_served(writer: Writer, *nodes: LabGuest) -> None:
     writer.wait_acked(WRITES, timeout=SERVICE_SECONDS)
 
 
-def mirrored(node: LabGuest) -> bool:
-    """Does this node, as its DRBD says, have a peer with the same data?"""
-    return " ds:UpToDate/UpToDate " in node.read("/proc/drbd")
-
-
 def power_back(stack: Stack, *nodes: LabGuest) -> None:
     for node in nodes:
         node.power_up()
@@ -77,7 +72,7 @@ def test_each_copy_holds_every_acknowledged_write_when_one_node_after_the_other_
     first.power_cut()
     wait_served(writer, second)
     power_back(frozen, first)
-    wait_for(lambda: mirrored(second), "the mirror to be whole again", SERVICE_SECONDS, interval=0.5)
+    wait_for(lambda: drill.mirrored(second), "the mirror to be whole again", SERVICE_SECONDS, interval=0.5)
     assert drill.serves(second), "no automatic failback"
     second.power_cut()
     wait_served(writer, first)

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from lab.stack import Stack
 
-PARTS = ("the API server", "the operator", "the agents")
+PARTS = ("the agents", "the API server", "the operator")
+"""The agents first: they have to be there before they can stand still."""
 # brackets: the pattern must not find the shell that looks for it
 _AGENT = "[s]toragepair-node-agent"
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab import cache, machine
+from lab import cache, emulator, machine
 
 PROOF = "lab-init: started"
 PROBE_SECONDS = 30.0
@@ -21,8 +21,8 @@ _DEVICE = Path("/dev/kvm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def choose(kernel: Path, initrd: Path) -> str:
-    """`kvm` if a guest really boots with it here, else `tcg`."""
+def choose(qemu: Path, kernel: Path, initrd: Path) -> str:
+    """`kvm` if a guest of the emulator `qemu` really boots with it here, else `tcg`."""
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return "tcg"
     answer = cache.root() / "accelerator"
@@ -32,7 +32,7 @@ def choose(kernel: Path, initrd: Path) -> str:
         if known_boot == boot_id and accelerator in machine.ACCELERATORS:
             return accelerator
     with cache.step("trying whether guests boot with KVM here"):
-        accelerator = "kvm" if _boots(kernel, initrd) else "tcg"
+        accelerator = "kvm" if _boots(qemu, kernel, initrd) else "tcg"
     cache.say(f"    guests run with {accelerator}")
     answer.parent.mkdir(parents=True, exist_ok=True)
     unfinished = answer.with_suffix(f".{os.getpid()}")
@@ -41,10 +41,11 @@ def choose(kernel: Path, initrd: Path) -> str:
     return accelerator
 
 
-def _boots(kernel: Path, initrd: Path) -> bool:
+def _boots(qemu: Path, kernel: Path, initrd: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="storagepair-kvm-") as folder:
         console = Path(folder) / "console"
-        command = [machine.QEMU, "-nodefaults", "-display", "none", "-M", "pc", "-accel", "kvm", "-cpu", "host"]
+        command = [*emulator.command(qemu), "-nodefaults", "-display", "none", "-M", "pc"]
+        command += ["-accel", "kvm", "-cpu", "host"]
         command += ["-m", "256", "-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyS0 quiet"]
         command += ["-no-reboot", "-serial", f"file:{console}"]
         process = subprocess.Popen(

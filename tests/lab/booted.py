@@ -8,12 +8,11 @@ has hard links to all of them, so that nothing breaks when the cache forgets an 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import cache, machine
+from lab import cache, emulator, machine
 from lab.guest import Guest
 from lab.image import GuestImage
 from lab.state import LabState
@@ -59,13 +58,12 @@ def template(image: GuestImage, settings: LabState, boot: Callable[[Template], N
     The cache keeps those of each `kind` of image apart.
     """
     kvm = settings.accelerator == "kvm"
-    version = subprocess.run([machine.QEMU, "--version"], capture_output=True, text=True, check=True, timeout=30)
     inputs: dict[str, cache.KeyInput] = {
         "image": f"{image.disk.parent.name} {image.kernel.parent.name}",
         "sizes": f"{settings.memory_mib} {settings.data_mib}",
         "machine.py": Path(machine.__file__),
         # a state fits the emulator, or with KVM the processor, that it was made on
-        "qemu": version.stdout,
+        "qemu": emulator.version(Path(settings.emulator)),
         "accelerator": settings.accelerator + (_processor() if kvm else ""),
         # and the clock that it was made with, to a thousandth of 1 GHz
         "tsc": str(round(settings.tsc_khz / 1000)),

@@ -55,6 +55,11 @@ def serves(guest: Guest) -> bool:
     return guest.ssh(["cat", "/run/storagepair/state"], check=False).stdout.startswith("started")
 
 
+def mirrored(guest: Guest) -> bool:
+    """Has this machine, as its DRBD says, a peer with the same data?"""
+    return " ds:UpToDate/UpToDate " in guest.read("/proc/drbd")
+
+
 def journals(nodes: Iterable[Guest]) -> list[str]:
     """What each machine's resource script did with the service, by its own journal; "" where it never did anything."""
     return [node.ssh(["cat", "/var/lib/storagepair/journal.log"], check=False).stdout for node in nodes]

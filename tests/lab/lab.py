@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab import accel, booted, cache, registry, state, tsc
+from lab import accel, booted, cache, emulator, registry, state, tsc
 from lab.booted import Template
 from lab.guest import BOOT_SECONDS, Guest
 from lab.image import DEFAULT_SUITE, GuestImage, MorePackages, guest_image
@@ -111,11 +111,13 @@ class Lab:
             raise LabError(f"the lab {name!r} is up already: `down` ends it, or choose another name")
         registry.remove_dead()
         image = guest_image(suite, kube, more=more)
-        accelerator = accel.choose(image.kernel, image.initrd)
+        qemu = emulator.emulator()
+        accelerator = accel.choose(qemu, image.kernel, image.initrd)
         settings = LabState(
             name=name,
             suite=suite,
             kube=kube is not None,
+            emulator=str(qemu),
             accelerator=accelerator,
             ssh_key=str(image.ssh_key),
             loopback=0,
@@ -342,6 +344,7 @@ def _spec(settings: LabState, run_dir: Path, name: str, index: int) -> MachineSp
         root_disk=disks / f"{name}.qcow2",
         data_disk=disks / f"{name}-data.qcow2",
         loopback=settings.address(index),
+        emulator=Path(settings.emulator),
         accelerator=settings.accelerator,
         memory_mib=settings.memory_mib,
         kube=settings.kube,

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import switches
+from lab import emulator, switches
 
-QEMU = "qemu-system-x86_64"
 ACCELERATORS = ("tcg", "kvm")
 # where the machine's own loopback is seen from a guest's cluster network: the way to the API server
 HOST_FROM_GUEST = "10.0.2.2"
@@ -92,6 +91,7 @@ class MachineSpec:
     root_disk: Path
     data_disk: Path
     loopback: str
+    emulator: Path
     accelerator: str
     memory_mib: int = 512
     kube: bool = False
@@ -123,7 +123,7 @@ class MachineSpec:
     def arguments(self, *, restore: str | None = None, incoming: bool = False) -> list[str]:
         """QEMU's argument list. With `restore`, stopped in that snapshot; with `incoming`, it waits for a state."""
         command = [
-            QEMU,
+            *emulator.command(self.emulator),
             *("-name", self.name, "-nodefaults", "-display", "none", "-vga", "none", "-monitor", "none"),
             *("-M", "pc", *self._processor(), "-m", str(self.memory_mib), "-smp", "1"),
             *("-kernel", str(self.kernel), "-initrd", str(self.initrd), "-append", self.kernel_options()),

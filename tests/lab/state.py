@@ -35,6 +35,7 @@ class LabState:
     name: str
     suite: str
     kube: bool
+    emulator: str
     accelerator: str
     ssh_key: str
     loopback: int

@@ -19,9 +19,10 @@ NODE = MachineSpec(
     root_disk=Path("/disks/node1.qcow2"),
     data_disk=Path("/disks/node1-data.qcow2"),
     loopback="127.88.1.1",
+    emulator=Path("/qemu"),
     accelerator="tcg",
 )
-WIRING = state.LabState("x", "trixie", False, "tcg", "key", 1, 512, 192, owned=False)
+WIRING = state.LabState("x", "trixie", False, "qemu", "tcg", "key", 1, 512, 192, owned=False)
 
 
 def values(arguments: list[str], option: str) -> list[str]:

@@ -20,6 +20,7 @@ def test_the_argument_for_qemu_names_the_machines_data_disk_and_comes_after_it(t
         root_disk=tmp_path / "node1.qcow2",
         data_disk=tmp_path / "node1-data.qcow2",
         loopback="127.88.1.1",
+        emulator=Path("/qemu"),
         accelerator="tcg",
     )
     (option, setting) = VolatileDisk(Keeper(tmp_path), "node1", spec.data_disk, tmp_path).qemu_arguments()
