@@ -28,10 +28,10 @@ check: setup ## lint, types, shell, layers
 	git ls-files --cached --others --exclude-standard | while read -r file; do \
 	  if [ -f "$$file" ] && head -n 1 "$$file" | grep -qaE '^#! ?/bin/(ba)?sh|^# shellcheck shell'; then echo "$$file"; fi; \
 	done | xargs build/venv/bin/shellcheck -x
-	build/venv/bin/lint-imports
+	$(PYTHON) build/venv/bin/lint-imports
 
 docs: setup ## the documentation as a site, in build/site; fails on a warning
-	NO_MKDOCS_2_WARNING=1 build/venv/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict
 
 reference: setup ## write docs/reference anew from the code
 	$(PYTHON) -m docgen

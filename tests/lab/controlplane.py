@@ -69,6 +69,7 @@ class ControlPlane:
         self.folder = folder
         self._settings = settings
         self._pki = Pki(folder / "pki")
+        self._client: ApiClient | None = None
 
     @classmethod
     def start(
@@ -141,8 +142,10 @@ class ControlPlane:
         return self._pki
 
     def client(self) -> ApiClient:
-        """A small API client with the administrator's rights."""
-        return ApiClient(self.admin_kubeconfig)
+        """A small API client with the administrator's rights: one, and its connections, for all who ask."""
+        if self._client is None:
+            self._client = ApiClient(self.admin_kubeconfig)
+        return self._client
 
     def log(self, program: str) -> Path:
         """The log of one of the programs, such as `kube-apiserver`."""
