@@ -40,14 +40,14 @@ unit: setup ## seconds, no root, no lab; half of it is waiting, so four files at
 	$(PYTHON) -m pytest tests/unit -q --durations=5 --numprocesses=4 --dist=loadfile
 
 api: setup ## on a real kube-apiserver, four files at a time; those that take minutes begin first
-	$(PYTHON) -m pytest tests/api -v --durations=10 --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest tests/api -v --durations=10 -m "not drill" --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
 
-drills: ## the other drills on the lab, an hour and a half: before a release
+drills: ## the other drills, on the lab and an API server, an hour and a half: before a release
 	@tests/setup podman
-	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m drill
+	$(PYTHON) -m pytest tests/api tests/e2e -v --durations=0 -m drill
 
 PAIRS ?= 500
 LUNS ?= 2500

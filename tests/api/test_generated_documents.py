@@ -1,4 +1,4 @@
-"""2,000 generated documents against the real API server and the real operator, with agents that follow.
+"""Generated documents, 500 in `make api` and 2,000 in `make drills`, against the real API server and the real operator, with agents that follow.
 
 None of them crashes anything or changes a host that it is not for; what is refused, by whomever, says which field.
 """
@@ -28,8 +28,6 @@ from lab.waiting import SOON, WaitTimeout, wait_for
 from storagepair_crds.views import GROUP
 
 Json = Any
-DOCUMENTS = 2000
-"""Of which a few write another one first, of which they are a change."""
 BATCH = 100
 PLURALS = {PAIR: "storagepairs", LUN: "luns", ACL: "initiatoracls", MOVE: "switchovers"}
 BAD_WORDS = ("Traceback", "a defect", "nhandled", "ended by itself", "can't be read", "never retrieved", "broke down")
@@ -224,9 +222,11 @@ def _base(pair: Pair) -> list[tuple[Json, ...]]:
     return [tuple(pair.node(index)["spec"].get(part) for part in parts) for index in (0, 1)]
 
 
-def test_generated_documents(plane: ControlPlane, capsys: pytest.CaptureFixture[str]) -> None:
-    cases = generate(DOCUMENTS)
-    assert len(cases) == DOCUMENTS, "hypothesis found fewer different ones"
+# of which a few write another one first, of which they are a change
+@pytest.mark.parametrize("documents", [500, pytest.param(2000, marks=pytest.mark.drill)])
+def test_generated_documents(plane: ControlPlane, documents: int, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = generate(documents)
+    assert len(cases) == documents, "hypothesis found fewer different ones"
     tally = Tally()
     with contextlib.ExitStack() as stack:
         operator = stack.enter_context(running(plane, log_level="info"))

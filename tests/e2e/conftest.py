@@ -25,11 +25,14 @@ READY = "ready"
 
 _LABS = pytest.StashKey[list[Lab]]()
 _STACK = pytest.StashKey[Stack]()
+_AT = pytest.StashKey[str]()
+"""The snapshot that the stack is at, as nobody has used it since; "" once a test has."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where the labs that are up are found by what is no test."""
     config.stash[_LABS] = []
+    config.stash[_AT] = ""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,6 +40,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """What the pair's objects and hosts say, beside what the test says: the next test restores all of it."""
     report = yield
     stack = item.config.stash.get(_STACK, None)
+    if report.failed:  # whatever it was to leave as it is
+        item.config.stash[_AT] = ""
     if report.failed and stack is not None and "stack_session" in getattr(item, "fixturenames", ()):
         report.sections.append(("the lab", lastwords.of_pair(stack.kubectl, stack.lab.nodes)))
     return report
@@ -95,6 +100,7 @@ def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
     try:
         stack.kubectl("create", "namespace", NAMESPACE)
         stack.snapshot(BARE)
+        request.config.stash[_AT] = BARE
         request.config.stash[_LABS].append(stack.lab)
         request.config.stash[_STACK] = stack
         yield stack
@@ -103,29 +109,32 @@ def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def ready_session(stack_session: Stack) -> Stack:
+def ready_session(request: pytest.FixtureRequest, stack_session: Stack) -> Stack:
     """The sample pair applied and Ready, once, from bare hosts; with kubelets that stand still, snapshot `ready`."""
     pair = Pair(stack_session, namespace=NAMESPACE)
-    stack_session.restore(BARE)
+    _bring(request.config, stack_session, BARE)
     pair.apply()
     pair.wait_ready()
     # they take a quarter of an emulated processor, and more when they are restored and catch up
     stack_session.freeze_kubelets()
     stack_session.snapshot(READY)
+    request.config.stash[_AT] = READY
     return stack_session
 
 
 @pytest.fixture()
-def bare(stack_session: Stack) -> Stack:
+def bare(request: pytest.FixtureRequest, stack_session: Stack) -> Stack:
     """The stack with bare hosts and no pair."""
-    stack_session.restore(BARE)
+    _bring(request.config, stack_session, BARE)
+    if request.node.get_closest_marker("looks_only"):
+        request.config.stash[_AT] = BARE
     return stack_session
 
 
 @pytest.fixture()
-def frozen(ready_session: Stack) -> Stack:
+def frozen(request: pytest.FixtureRequest, ready_session: Stack) -> Stack:
     """The stack with the sample pair Ready, and with kubelets and containerd that stand still; the agents go on."""
-    ready_session.restore(READY)
+    _bring(request.config, ready_session, READY)
     pair = Pair(ready_session, namespace=NAMESPACE)
     # the machines go on one after the other, so that the mirror may break for a moment; the pair's own status is still
     # the snapshot's until the operator has looked
@@ -142,3 +151,10 @@ def ready(frozen: Stack) -> Stack:
     """The stack with the sample pair Ready, kubelets and all."""
     frozen.thaw_kubelets()
     return frozen
+
+
+def _bring(config: pytest.Config, stack: Stack, tag: str) -> None:
+    """The stack as it was when the snapshot was made. It takes a third of a minute, so not where nothing has happened."""
+    if config.stash[_AT] != tag:
+        stack.restore(tag)
+    config.stash[_AT] = ""

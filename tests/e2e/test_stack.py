@@ -24,6 +24,7 @@ def identity(stack: Stack, node: str) -> tuple[str, int, str]:
     return pod["metadata"]["uid"], container["restartCount"], container["state"]["running"]["startedAt"]
 
 
+@pytest.mark.looks_only
 def test_the_agents_run_as_pods_of_the_daemonset_on_real_nodes(bare: Stack) -> None:
     nodes = bare.kubectl("get", "nodes", "--no-headers").splitlines()
     assert [line.split()[:2] for line in nodes] == [["node1", "Ready"], ["node2", "Ready"]]
@@ -41,6 +42,7 @@ def test_the_agents_run_as_pods_of_the_daemonset_on_real_nodes(bare: Stack) -> N
         assert bare.kubectl(*inside, "cat", "/etc/debian_version").startswith("13"), "the image's own files"
 
 
+@pytest.mark.looks_only
 def test_a_kubelet_may_not_touch_the_other_node(bare: Stack, tmp_path: Path) -> None:
     mine = bare.plane.pki.kubeconfig("node1", bare.plane.url, tmp_path / "node1.kubeconfig")
     assert kubectl(mine, "get", "node", "node1", "-o", "name").strip() == "node/node1"

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import urllib3
 import yaml
 
-
 # how many are kept; more than that at once are made and thrown away
 _CONNECTIONS = 8
 

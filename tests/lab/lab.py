@@ -275,9 +275,10 @@ class Lab:
             state.save(self.run_dir, wiring)
             on = [guest for guest in self.machines.values() if guest.name in known[tag]["on"]]
             _together(lambda guest: guest.load_disks(tag), [g for g in self.machines.values() if g not in on])
-            _together(lambda guest: guest.power_on(wiring=wiring, restore=tag), on)
-            for participant in self.participants:
-                participant.restore(tag)
+            with ThreadPoolExecutor(max_workers=1) as pool:
+                others = pool.submit(lambda: [participant.restore(tag) for participant in self.participants])
+                _together(lambda guest: guest.power_on(wiring=wiring, restore=tag), on)
+                others.result()  # before any machine goes on and asks for them
             _together(Guest.resume, on)
         _together(lambda guest: guest.wait_ssh(), on)
 

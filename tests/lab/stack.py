@@ -263,7 +263,17 @@ class Stack:
         self.stop_operator(signal.SIGKILL)
         self.lab.restore(tag)
         nodes = self._powered_nodes()
-        _together(kubenode.drop_connections, nodes)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            dropped = pool.submit(_together, kubenode.drop_connections, nodes)
+            self._operator_acts_again()
+            dropped.result()
+        if not self.lab.settings.api_cut:
+            self.wait_agents(*nodes)
+
+    # --- within -------------------------------------------------------------------------------------------------
+
+    def _operator_acts_again(self) -> None:
+        """After a restore: the process beside the lab is started anew, the Deployment's pod is waited for."""
         if self.plane.client().get(_DEPLOYMENT)["spec"]["replicas"] == 0:
             # the one that held it was killed above: its successor need not wait until that is sure
             if self._lease():
@@ -271,10 +281,6 @@ class Stack:
             self.start_operator()
         elif not self.lab.settings.api_cut:
             self.wait_operator_pod()
-        if not self.lab.settings.api_cut:
-            self.wait_agents(*nodes)
-
-    # --- within -------------------------------------------------------------------------------------------------
 
     def _join_nodes(self) -> None:
         """Credentials and the agent's image for both nodes; the manifests meanwhile, then the label."""
