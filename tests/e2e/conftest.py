@@ -154,7 +154,7 @@ def ready(frozen: Stack) -> Stack:
 
 
 def _bring(config: pytest.Config, stack: Stack, tag: str) -> None:
-    """The stack as it was when the snapshot was made. It takes a third of a minute, so not where nothing has happened."""
+    """The stack as it was when the snapshot was made; a third of a minute, saved where nothing has happened since."""
     if config.stash[_AT] != tag:
         stack.restore(tag)
     config.stash[_AT] = ""
