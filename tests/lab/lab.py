@@ -276,9 +276,10 @@ class Lab:
             on = [guest for guest in self.machines.values() if guest.name in known[tag]["on"]]
             _together(lambda guest: guest.load_disks(tag), [g for g in self.machines.values() if g not in on])
             with ThreadPoolExecutor(max_workers=1) as pool:
-                others = pool.submit(lambda: [participant.restore(tag) for participant in self.participants])
+                others = [pool.submit(participant.restore, tag) for participant in self.participants]
                 _together(lambda guest: guest.power_on(wiring=wiring, restore=tag), on)
-                others.result()  # before any machine goes on and asks for them
+                for other in others:  # before any machine goes on and asks for them
+                    other.result()
             _together(Guest.resume, on)
         _together(lambda guest: guest.wait_ssh(), on)
 
