@@ -47,7 +47,8 @@ e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 
 drills: ## the other drills, on the lab and an API server, an hour and a half: before a release
 	@tests/setup podman
-	$(PYTHON) -m pytest tests/api tests/e2e -v --durations=0 -m drill
+	$(PYTHON) -m pytest tests/api -v --durations=0 -m drill
+	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m drill
 
 PAIRS ?= 500
 LUNS ?= 2500

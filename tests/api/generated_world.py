@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-import ssl
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import urllib3
-import yaml
 from api.crd_cases import ACL, LUN, MOVE, PAIR
 from api.generated_documents import Case
 from api.operator_world import API
+from lab.apiclient import ApiClient
 from storagepair_crds.schema import definitions, path_text
 
 Json = Any
@@ -67,30 +62,13 @@ class Answer:
 
 
 class Caller:
-    """Requests over connections that stay, whose refusals are answers. Thread-safe, as urllib3's pool is."""
+    """Requests whose refusals are answers. Thread-safe, as its client is."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        config = yaml.safe_load(kubeconfig.read_text())
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-        self._headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
-        if not self._headers:
-            with tempfile.NamedTemporaryFile() as file:  # the ssl module reads certificates from files only
-                parts = (user["client-certificate-data"], user["client-key-data"])
-                file.write(b"\n".join(base64.b64decode(part) for part in parts))
-                file.flush()
-                context.load_cert_chain(file.name)
-        self._pool = urllib3.PoolManager(ssl_context=context, retries=False, maxsize=4)
-        self._server = cluster["server"]
+        self._client = ApiClient(kubeconfig)
 
     def __call__(self, method: str, path: str, body: str | None = None, kind: str = "application/json") -> Answer:
-        headers = {**self._headers, "Content-Type": kind, "Accept": "application/json"}
-        payload = body.encode() if body is not None else None
-        answer = self._pool.request(method, self._server + path, body=payload, headers=headers, timeout=60)
-        try:
-            return Answer(answer.status, json.loads(answer.data))
-        except ValueError:
-            return Answer(answer.status, answer.data.decode(errors="replace"))
+        return Answer(*self._client.send(method, path, body, kind, timeout=60))
 
 
 def collection(case: Case) -> str:

@@ -1,7 +1,7 @@
 """Generated documents, 500 in `make api` and 2,000 in `make drills`, against the real API server and operator.
 
-Agents follow. None of them crashes anything or changes a host that it is not for;
-what is refused, by whomever, says which field.
+The pairs have agents that follow. No document crashes anything or changes a host that it is not for; what is refused,
+by whomever, says which field.
 """
 
 from __future__ import annotations

@@ -58,8 +58,11 @@ def documents(pair: Pair) -> list[dict[str, Any]]:
 
 def told(pair: Pair, reason: str) -> str:
     """The note of an event. It comes after what it tells of: the object may be gone before it is there."""
-    notes = lambda: [event["note"] for event in pair.events() if event["reason"] == reason]  # noqa: E731
-    return str(wait_for(notes, f"an event with the reason {reason}", SOON)[0])
+
+    def note() -> str:
+        return next((str(event["note"]) for event in pair.events() if event["reason"] == reason), "")
+
+    return wait_for(note, f"an event with the reason {reason}", SOON)
 
 
 def test_a_torn_down_pair_ends_in_order_and_the_next_of_its_name_adopts_its_luns(

@@ -26,7 +26,7 @@ READY = "ready"
 _LABS = pytest.StashKey[list[Lab]]()
 _STACK = pytest.StashKey[Stack]()
 _AT = pytest.StashKey[str]()
-"""The snapshot that the stack is at, as nobody has used it since; "" once a test has."""
+"""The snapshot that the stack is still at; "" once something may have changed it."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -112,7 +112,7 @@ def stack_session(request: pytest.FixtureRequest) -> Iterator[Stack]:
 def ready_session(request: pytest.FixtureRequest, stack_session: Stack) -> Stack:
     """The sample pair applied and Ready, once, from bare hosts; with kubelets that stand still, snapshot `ready`."""
     pair = Pair(stack_session, namespace=NAMESPACE)
-    _bring(request.config, stack_session, BARE)
+    _bring(request, stack_session, BARE)
     pair.apply()
     pair.wait_ready()
     # they take a quarter of an emulated processor, and more when they are restored and catch up
@@ -125,16 +125,14 @@ def ready_session(request: pytest.FixtureRequest, stack_session: Stack) -> Stack
 @pytest.fixture()
 def bare(request: pytest.FixtureRequest, stack_session: Stack) -> Stack:
     """The stack with bare hosts and no pair."""
-    _bring(request.config, stack_session, BARE)
-    if request.node.get_closest_marker("looks_only"):
-        request.config.stash[_AT] = BARE
+    _bring(request, stack_session, BARE)
     return stack_session
 
 
 @pytest.fixture()
 def frozen(request: pytest.FixtureRequest, ready_session: Stack) -> Stack:
     """The stack with the sample pair Ready, and with kubelets and containerd that stand still; the agents go on."""
-    _bring(request.config, ready_session, READY)
+    _bring(request, ready_session, READY)
     pair = Pair(ready_session, namespace=NAMESPACE)
     # the machines go on one after the other, so that the mirror may break for a moment; the pair's own status is still
     # the snapshot's until the operator has looked
@@ -147,14 +145,16 @@ def frozen(request: pytest.FixtureRequest, ready_session: Stack) -> Stack:
 
 
 @pytest.fixture()
-def ready(frozen: Stack) -> Stack:
+def ready(request: pytest.FixtureRequest, frozen: Stack) -> Stack:
     """The stack with the sample pair Ready, kubelets and all."""
     frozen.thaw_kubelets()
+    request.config.stash[_AT] = ""
     return frozen
 
 
-def _bring(config: pytest.Config, stack: Stack, tag: str) -> None:
+def _bring(request: pytest.FixtureRequest, stack: Stack, tag: str) -> None:
     """The stack as it was when the snapshot was made; a third of a minute, saved where nothing has happened since."""
-    if config.stash[_AT] != tag:
+    stash = request.config.stash
+    if stash[_AT] != tag:
         stack.restore(tag)
-    config.stash[_AT] = ""
+    stash[_AT] = tag if request.node.get_closest_marker("looks_only") else ""

@@ -72,7 +72,7 @@ def test_each_copy_holds_every_acknowledged_write_when_one_node_after_the_other_
     first.power_cut()
     wait_served(writer, second)
     power_back(frozen, first)
-    wait_for(lambda: drill.mirrored(second), "the mirror to be whole again", SERVICE_SECONDS, interval=0.5)
+    drill.wait_mirrored(second)
     assert drill.serves(second), "no automatic failback"
     second.power_cut()
     wait_served(writer, first)

@@ -37,8 +37,8 @@ class ApiUnreachable(Exception):
 class ApiClient:
     """Requests with the credentials of one kubeconfig, from any thread.
 
-    Connections stay open, since a handshake costs both sides more than the request of a test that polls. One that was
-    closed meanwhile, by a server that restarted, is made anew; nothing is ever asked for twice.
+    Connections stay open: with a new one, and the kubeconfig read again, a look at an object cost both sides 15 ms of
+    processor instead of 4. One that a server closed, as when it restarts, is made anew; nothing is asked for twice.
     """
 
     def __init__(self, kubeconfig: Path) -> None:
@@ -72,20 +72,27 @@ class ApiClient:
 
     def request(self, method: str, path: str, document: object = None, *, timeout: float = 30) -> Any:
         """Any request. Raises `ApiError` for an answer that isn't a success, else `ApiUnreachable`."""
-        headers = dict(self._headers)
-        body = None
-        if document is not None:
-            body = json.dumps(document).encode()
-            headers["Content-Type"] = _content_type(method, document)
+        body = None if document is None else json.dumps(document)
+        status, answer = self.send(method, path, body, _content_type(method, document), timeout=timeout)
+        if status >= http.HTTPStatus.BAD_REQUEST:
+            message = answer["message"] if isinstance(answer, dict) and "message" in answer else answer
+            raise ApiError(status, f"{method} {path}: {message}")
+        return answer
+
+    def send(
+        self, method: str, path: str, body: str | None = None, kind: str = "application/json", *, timeout: float = 30
+    ) -> tuple[int, Any]:
+        """A body as it is, of a content type; the status and the JSON (or else the text) of whatever answer there is.
+
+        Raises `ApiUnreachable`.
+        """
+        headers = {**self._headers, "Content-Type": kind}
+        payload = None if body is None else body.encode()
         try:
-            response = self._pool.request(method, path, body=body, headers=headers, timeout=timeout, redirect=False)
+            response = self._pool.request(method, path, body=payload, headers=headers, timeout=timeout)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise ApiUnreachable(f"{method} {path}: {error}") from error
-        answer = _decode(response.data, response.headers.get("Content-Type", ""))
-        if response.status >= http.HTTPStatus.BAD_REQUEST:
-            message = answer["message"] if isinstance(answer, dict) and "message" in answer else answer
-            raise ApiError(response.status, f"{method} {path}: {message}")
-        return answer
+        return response.status, _decode(response.data, response.headers.get("Content-Type", ""))
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -18,6 +18,8 @@ IQN = "iqn.2011-03.org.weithenn:iscsi.storage"
 # before and after the fault, so that a gap has two ends
 _WRITES_AROUND = 40
 _RECOVERY_SECONDS = 180.0
+# an emulated machine that has just booted, beside another one that may be booting too
+_RESYNC_SECONDS = 400.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,13 @@ def serves(guest: Guest) -> bool:
     return guest.ssh(["cat", "/run/storagepair/state"], check=False).stdout.startswith("started")
 
 
-def mirrored(guest: Guest) -> bool:
-    """Has this machine, as its DRBD says, a peer with the same data?"""
-    return " ds:UpToDate/UpToDate " in guest.read("/proc/drbd")
+def wait_mirrored(guest: Guest) -> None:
+    """Wait until this machine has, as its DRBD says, a peer with the same data."""
+
+    def whole() -> bool:
+        return " ds:UpToDate/UpToDate " in guest.read("/proc/drbd")
+
+    wait_for(whole, f"the mirror of {guest.name} to be whole again", _RESYNC_SECONDS, interval=0.5)
 
 
 def journals(nodes: Iterable[Guest]) -> list[str]:

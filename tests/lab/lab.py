@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from lab.kubelayer import KubeLayer
 from lab.machine import INITIATOR, STORAGE, MachineSpec
 from lab.state import LabError, LabState
 from lab.switches import CONTROL_SOCKET, SWITCHES, SwitchClient
+from lab.together import together
 from lab.waiting import wait_for
 
 MACHINES = {"node1": STORAGE, "node2": STORAGE, "initiator": INITIATOR}
@@ -202,7 +202,7 @@ class Lab:
 
     def wait_ssh(self, timeout: float = BOOT_SECONDS) -> None:
         """Wait until commands work in every machine that has power."""
-        _together(lambda guest: guest.wait_ssh(timeout), self._powered())
+        together(lambda guest: guest.wait_ssh(timeout), self._powered())
 
     # --- faults -------------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Lab:
 
     def blackout(self) -> None:
         """Take the power of both storage nodes away at the same instant."""
-        _together(lambda guest: guest.power_cut(), self.nodes)
+        together(lambda guest: guest.power_cut(), self.nodes)
 
     def cut_api(self) -> None:
         """Cut the nodes off the API server: the cable of their cluster network is pulled. Ssh still works."""
@@ -235,7 +235,7 @@ class Lab:
         with state.locked(self.run_dir):
             settings = state.rewire(self.settings, **change)
             state.save(self.run_dir, settings)
-            _together(lambda guest: guest.apply_wiring(settings), self._powered())
+            together(lambda guest: guest.apply_wiring(settings), self._powered())
 
     def power_up(self, guest: Guest) -> None:
         """Give a machine power."""
@@ -250,18 +250,18 @@ class Lab:
         """Save the whole lab as `tag`: machines, disks, wiring, participants. It goes on where it was."""
         with state.locked(self.run_dir):
             powered = self._powered()
-            _together(Guest.pause, powered)
+            together(Guest.pause, powered)
             try:
                 for participant in self.participants:
                     participant.save(tag)
-                _together(lambda guest: guest.save(tag), self.machines.values())
+                together(lambda guest: guest.save(tag), self.machines.values())
             finally:
-                _together(Guest.resume, powered)
+                together(Guest.resume, powered)
             wiring = asdict(self.settings)
             known = self._snapshots()
             known[tag] = {"on": [guest.name for guest in powered], "wiring": wiring}
             (self.run_dir / _SNAPSHOTS_FILE).write_text(json.dumps(known, indent=1))
-        _together(Guest.set_clock, powered)
+        together(Guest.set_clock, powered)
 
     def restore(self, tag: str) -> None:
         """Bring the whole lab back to `tag`, in fresh processes, with the clocks set; ready for commands."""
@@ -269,19 +269,19 @@ class Lab:
             known = self._snapshots()
             if tag not in known:
                 raise LabError(f"there is no snapshot {tag!r}: {', '.join(sorted(known)) or 'none was made'}")
-            _together(lambda guest: guest.power_cut(), self._powered())
+            together(lambda guest: guest.power_cut(), self._powered())
             wiring = LabState(**known[tag]["wiring"])
             self._wire_switches(wiring)
             state.save(self.run_dir, wiring)
             on = [guest for guest in self.machines.values() if guest.name in known[tag]["on"]]
-            _together(lambda guest: guest.load_disks(tag), [g for g in self.machines.values() if g not in on])
+            together(lambda guest: guest.load_disks(tag), [g for g in self.machines.values() if g not in on])
             with ThreadPoolExecutor(max_workers=1) as pool:
                 others = [pool.submit(participant.restore, tag) for participant in self.participants]
-                _together(lambda guest: guest.power_on(wiring=wiring, restore=tag), on)
+                together(lambda guest: guest.power_on(wiring=wiring, restore=tag), on)
                 for other in others:  # before any machine goes on and asks for them
                     other.result()
-            _together(Guest.resume, on)
-        _together(lambda guest: guest.wait_ssh(), on)
+            together(Guest.resume, on)
+        together(lambda guest: guest.wait_ssh(), on)
 
     def _snapshots(self) -> dict[str, Any]:
         file = self.run_dir / _SNAPSHOTS_FILE
@@ -305,11 +305,11 @@ class Lab:
                 guest.power_on(wiring=settings, memory=folder / saved.memory(guest.name))
 
         with cache.step(f"starting the machines of the lab {settings.name}"):
-            _together(start, self.machines.values())
+            together(start, self.machines.values())
             if saved is not None:
-                _together(Guest.resume, self.machines.values())
+                together(Guest.resume, self.machines.values())
             self.wait_ssh()
-            _together(Guest.wait_booted, self.machines.values())
+            together(Guest.wait_booted, self.machines.values())
 
     def _start_switches(self) -> None:
         ports = {port: switch for guest in self.machines.values() for port, switch in guest.spec.ports().items()}
@@ -352,13 +352,3 @@ def _spec(settings: LabState, run_dir: Path, name: str, index: int) -> MachineSp
         kube=settings.kube,
         tsc_khz=settings.tsc_khz,
     )
-
-
-def _together(action: Callable[[LabGuest], object], guests: Iterable[LabGuest]) -> None:
-    """Do the same with several machines at once; the first error is raised when all are done."""
-    chosen = list(guests)
-    if not chosen:
-        return
-    with ThreadPoolExecutor(max_workers=len(chosen)) as pool:
-        for future in [pool.submit(action, guest) for guest in chosen]:
-            future.result()

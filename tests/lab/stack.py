@@ -18,7 +18,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from lab.kubectl import kubectl
 from lab.kubelayer import KubeLayer, kube_layer
 from lab.lab import Lab, LabGuest
 from lab.ssh import SshError
+from lab.together import together
 
 NAMESPACE = "storagepair-system"
 STORAGE_LABEL = "storagepair.dev/storage-node=true"
@@ -217,7 +218,7 @@ class Stack:
 
     def restart_agents(self) -> None:
         """Delete both agents' pods at once and wait until the new ones follow the API server."""
-        _together(lambda guest: self.restart_agent(guest.name), self.lab.nodes)
+        together(lambda guest: self.restart_agent(guest.name), self.lab.nodes)
 
     def update_agents(self) -> None:
         """Give both nodes the agent's image as the code is now, and replace the pods."""
@@ -236,7 +237,7 @@ class Stack:
 
     def load_archive(self, archive: bytes) -> None:
         """Give both nodes an image of which they have the lower layers."""
-        _together(lambda guest: kubenode.load_image(guest, archive), self.lab.nodes)
+        together(lambda guest: kubenode.load_image(guest, archive), self.lab.nodes)
 
     def wait_agents(self, *guests: LabGuest) -> None:
         """Wait until the agents on these nodes (both, if none is named) run and follow the API server."""
@@ -245,11 +246,11 @@ class Stack:
 
     def freeze_kubelets(self) -> None:
         """Stop kubelets and containerd where they are, so that nothing competes with a failover that is timed."""
-        _together(kubenode.freeze, self._powered_nodes())
+        together(kubenode.freeze, self._powered_nodes())
 
     def thaw_kubelets(self) -> None:
         """Let them go on."""
-        _together(kubenode.thaw, self._powered_nodes())
+        together(kubenode.thaw, self._powered_nodes())
 
     # --- snapshots ----------------------------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class Stack:
         self.lab.restore(tag)
         nodes = self._powered_nodes()
         with ThreadPoolExecutor(max_workers=1) as pool:
-            dropped = pool.submit(_together, kubenode.drop_connections, nodes)
+            dropped = pool.submit(together, kubenode.drop_connections, nodes)
             self._operator_acts_again()
             dropped.result()
         if not self.lab.settings.api_cut:
@@ -292,7 +293,7 @@ class Stack:
 
         with ThreadPoolExecutor(max_workers=1) as pool:
             applying = pool.submit(self.apply_manifests, "beside")
-            _together(join, self.lab.nodes)
+            together(join, self.lab.nodes)
             applying.result()
         names = [guest.name for guest in self.lab.nodes]
         self._wait(lambda: self._registered() >= set(names), "the nodes to register", _NODE_SECONDS)
@@ -393,11 +394,3 @@ def prepare(suite: str) -> KubeLayer:
 
 def _conditions(document: dict[str, Any]) -> dict[str, str]:
     return {each["type"]: each["status"] for each in document.get("status", {}).get("conditions", [])}
-
-
-def _together(action: Callable[[LabGuest], object], guests: Iterable[LabGuest]) -> None:
-    """Do the same with both nodes at once; the first error is raised when both are done."""
-    chosen = list(guests)
-    with ThreadPoolExecutor(max_workers=len(chosen) or 1) as pool:
-        for future in [pool.submit(action, guest) for guest in chosen]:
-            future.result()
