@@ -111,10 +111,12 @@ def parse(data: bytes, name: str) -> list[Document]:
     try:
         loader = _Loader(data)
         reader = _Reader(loader, name)
-        documents: list[Document] = []
+        nodes: list[yaml.Node] = []
         while loader.check_node():
             node = loader.get_node()
-            documents.extend(reader.objects(node) if node is not None else ())
+            nodes.extend([node] if node is not None else ())
+        reader.weigh(nodes)
+        documents = [document for node in nodes for document in reader.objects(node)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = Position(name, mark.line + 1, mark.column + 1) if mark else Position(name)
@@ -135,10 +137,18 @@ class _Reader:
     def __init__(self, loader: _Loader, name: str) -> None:
         self._loader = loader
         self._name = name
-        self._count = 0
         self._above: set[int] = set()
         self._positions: dict[str, Position] = {}
         self.here = Position(name)
+
+    def weigh(self, nodes: Iterable[yaml.Node]) -> None:
+        """Refuse a file that stands for too many values before any of them is made."""
+        known: dict[int, int] = {}
+        total = 0
+        for node in nodes:
+            total += self._weight(node, known)
+            if total > _LIMIT:
+                raise self._too_much(node)
 
     def objects(self, node: yaml.Node) -> Iterator[Document]:
         self._positions = {"": self._position(node)}
@@ -160,11 +170,25 @@ class _Reader:
     def _position(self, node: yaml.Node) -> Position:
         return Position(self._name, node.start_mark.line + 1, node.start_mark.column + 1)
 
+    def _weight(self, node: yaml.Node, known: dict[int, int]) -> int:
+        """How many values a node stands for; each is looked at once, however many aliases it has."""
+        if id(node) in known:
+            return known[id(node)]
+        known[id(node)] = 0  # for an alias of what it is a part of, which `_value` refuses
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            parts = [each for pair in parts for each in pair]
+        weight = 1 + sum(self._weight(each, known) for each in parts)
+        if weight > _LIMIT:  # told where it is the smallest part that is too much
+            raise self._too_much(node)
+        known[id(node)] = weight
+        return weight
+
+    def _too_much(self, node: yaml.Node) -> Unreadable:
+        return Unreadable(self._position(node), f"more than {_LIMIT} values, its aliases spelled out")
+
     def _value(self, node: yaml.Node, path: Path_) -> Json:
         self.here = self._position(node)
-        self._count += 1
-        if self._count > _LIMIT:
-            raise Unreadable(self.here, f"more than {_LIMIT} values, its aliases spelled out")
         if isinstance(node, yaml.ScalarNode):
             return self._loader.construct_object(node)
         if id(node) in self._above:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,9 +64,10 @@ _EVENTS_ONLY = ("summarize.records", "summarize.switchovers")
 _NOT_FALSE = {"Replicated": "True", "AgentSilent": "Unknown"}
 
 
-def operator_uses() -> set[Use]:
+@functools.cache
+def operator_uses() -> frozenset[Use]:
     """Every reason that the operator's code itself writes into a condition. Raises Unplaced."""
-    return {use for path in sorted(_OPERATOR.rglob("*.py")) for use in _module_uses(path)}
+    return frozenset(use for path in sorted(_OPERATOR.rglob("*.py")) for use in _module_uses(path))
 
 
 def _module_uses(path: Path) -> Iterator[Use]:
@@ -133,7 +135,8 @@ STORAGE_NODE = "StorageNode"
 _AGENT_CALLS = {"Verdict": 1, "_waiting": 0, "Miss": 0}
 
 
-def agent_uses() -> set[Use]:
+@functools.cache
+def agent_uses() -> frozenset[Use]:
     """Every reason that the agent's code writes, by the condition of the subsystem that writes it."""
     modules = {subsystem.plan.__module__.rpartition(".")[2]: subsystem.condition for subsystem in SUBSYSTEMS}
     modules["teardown"] = teardown.CONDITION  # in the others' place while a document ends the pair
@@ -147,7 +150,7 @@ def agent_uses() -> set[Use]:
             raise Unplaced(f"{path.name} writes reasons and is no subsystem of cycle.SUBSYSTEMS")
         for condition in conditions or [modules[path.stem]]:
             uses |= {Use(STORAGE_NODE, condition, reason, status) for reason, status in written}
-    return uses
+    return frozenset(uses)
 
 
 def _agent_reasons(tree: ast.AST) -> Iterator[tuple[str, str]]:

@@ -92,7 +92,7 @@ def meaning(kind: str, reason: str) -> Word:
     return next(words[reason] for words in whose if reason in words)
 
 
-def uses() -> set[Use]:
+def uses() -> frozenset[Use]:
     """Every reason in every condition, of all parts."""
     told = {Use("Switchover", "Ready", name, phase) for name, phases in move_words().items() for phase in phases}
     told |= {Use("Switchover", "Ready", name, phase) for name, phase in FALLBACK.items()}

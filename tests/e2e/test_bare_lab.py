@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import registry, state
+from lab import emulator, registry, state
 from lab.guest import Guest
 from lab.initiator import SERVICE_ADDRESS, Initiator
 from lab.lab import Lab
@@ -63,6 +63,22 @@ def test_a_storage_node_is_a_bare_server_with_all_that_the_stack_needs(bare_lab:
         assert node.ssh("blkid -p /dev/vdb", check=False).returncode == 2, "the DRBD disk is not empty"
         node.ssh("command -v drbdadm heartbeat tgtadm mkfs.xfs mkfs.ext4 nft runc || ls /usr/lib/heartbeat/heartbeat")
     assert bare_lab.node1.read("/etc/machine-id") != bare_lab.node2.read("/etc/machine-id")
+
+
+def test_the_emulator_needs_nothing_that_is_installed_on_this_machine() -> None:
+    """One that never had a QEMU lacks its libraries and its firmware."""
+    folder = emulator.emulator()
+    command = emulator.command(folder)
+    listed = subprocess.run([command[0], "--list", *command[1:4]], capture_output=True, text=True, check=True)
+    libraries = [line.split(" => ")[1].split()[0] for line in listed.stdout.splitlines() if " => " in line]
+    assert libraries
+    assert [library for library in libraries if not library.startswith(f"{folder}/")] == []
+
+    hide = 'for each in /usr/share/qemu /usr/share/seabios; do [ ! -d "$each" ] || mount -t tmpfs none "$each"; done'
+    start = [*command, "-S", "-nodefaults", "-display", "none", "-monitor", "stdio"]
+    without = ["unshare", "--mount", "sh", "-c", f'{hide}; exec "$@"', "sh", *start]
+    done = subprocess.run(without, input="quit\n", capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.drill

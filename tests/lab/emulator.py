@@ -14,6 +14,7 @@ from lab import cache, debian
 _SUITE = "trixie"
 _PACKAGES = ("qemu-system-x86",)
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
+_FIRMWARE = ("usr/share/qemu", "usr/share/seabios")
 
 
 def emulator() -> Path:
@@ -29,11 +30,12 @@ def emulator() -> Path:
 
 
 def command(emulator: Path) -> tuple[str, ...]:
-    """How the QEMU in that folder is started: with the libraries that lie beside it, not this machine's older ones."""
+    """How the QEMU in that folder is started: with the libraries and the firmware that lie beside it."""
     libraries = emulator / _LIBRARIES
     loader = libraries / "ld-linux-x86-64.so.2"
     program = emulator / "usr/bin/qemu-system-x86_64"
-    return (str(loader), "--library-path", str(libraries), str(program), "-L", str(emulator / "usr/share/qemu"))
+    firmware = [word for folder in _FIRMWARE for word in ("-L", str(emulator / folder))]
+    return (str(loader), "--library-path", str(libraries), str(program), *firmware)
 
 
 def version(emulator: Path) -> str:

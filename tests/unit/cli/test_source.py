@@ -86,8 +86,15 @@ def test_what_is_no_object_is_refused(text: str) -> None:
 
 def test_a_few_lines_that_stand_for_billions_end_soon() -> None:
     levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 12))
-    with pytest.raises(Unreadable, match="aliases spelled out"):
+    with pytest.raises(Unreadable, match="aliases spelled out") as refused:
         one(f"l0: &l0 x\n{levels}")
+    assert refused.value.position.line == HEAD.count("\n") + 1 + 6  # ten to the sixth, and what holds them
+
+
+def test_many_documents_that_are_each_small_enough_end_too() -> None:
+    levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 5))
+    with pytest.raises(Unreadable, match="aliases spelled out"):
+        parse(f"---\n{HEAD}l0: &l0 x\n{levels}\n".encode() * 200, "f")
 
 
 def test_what_is_nested_too_deeply_is_refused() -> None:
