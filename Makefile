@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := build/venv/bin/python
 export PYTHONPATH := tests
 
-.PHONY: help setup demo down test check docs reference unit api e2e drills bench-operator bench-failover lab format lock
+.PHONY: help setup demo down test check docs reference unit api api-patient api-timed e2e drills bench-operator bench-failover lab format lock
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,8 +39,15 @@ reference: setup ## write docs/reference anew from the code
 unit: setup ## seconds, no root, no lab; half of it is waiting, so four files at a time
 	$(PYTHON) -m pytest tests/unit -q --durations=5 --numprocesses=4 --dist=loadfile
 
-api: setup ## on a real kube-apiserver, four files at a time; those that take minutes begin first
-	$(PYTHON) -m pytest tests/api -v --durations=10 -m "not drill" --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+API_TESTS := $(PYTHON) -m pytest tests/api -v --durations=10 --dist=loadgroup --no-loadscope-reorder
+
+api: api-patient api-timed ## on a real kube-apiserver, some groups of tests at a time; those that take minutes begin first
+
+api-patient: setup
+	$(API_TESTS) -m "patient and not drill" --numprocesses=2
+
+api-timed: setup
+	$(API_TESTS) -m "not patient and not drill" --numprocesses=6
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"

@@ -20,24 +20,37 @@ from lab.keeper import Keeper, KeeperGone
 RUN_DIR_PREFIX = "storagepair-api-"
 # younger ones may belong to a run that is just starting its keeper
 SWEPT_AFTER_SECONDS = 600
-# what takes minutes begins first: a file is one worker's, and the last one to end is who everybody waits for
+# one worker's each, with an API server of its own: the others of their files need as long as these
+GROUPS_OF_THEIR_OWN = (
+    "test_a_refusal_names_what_is_in_the_way_and_changes_nothing",
+    "test_an_operator_that_starts_anew_alarms_nobody_and_forgets_nothing",
+)
+# what takes minutes begins first: the last group to end is who everybody waits for
 LONGEST_FIRST = (
-    "test_switchover",
-    "test_silent_agents",
-    "test_generated_documents",
     "test_weather",
-    "test_agent_weather",
-    "test_lifecycle",
-    "test_operator",
+    "test_silent_agents",
+    "test_switchover",
     "test_operator_guards",
+    "test_agent_weather",
+    *GROUPS_OF_THEIR_OWN,
+    "test_operator",
+    "test_lifecycle",
+    "test_generated_documents",
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def group(item: pytest.Item) -> str:
+        name = getattr(item, "originalname", item.name)
+        return name if name in GROUPS_OF_THEIR_OWN else item.path.stem
+
     def rank(item: pytest.Item) -> int:
-        name = item.path.stem
+        name = group(item)
         return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=rank)
 
 

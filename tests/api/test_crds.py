@@ -19,6 +19,8 @@ from lab.controlplane import ControlPlane
 from lab.kubectl import apply_crds, kubectl
 from storagepair_crds.schema import apply_defaults, definitions, openapi_schema, validate
 
+pytestmark = pytest.mark.patient
+
 NAMESPACE = "crds"
 _counter = itertools.count()
 

@@ -8,6 +8,8 @@ from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.reader import environment, run_as_written
 
+pytestmark = pytest.mark.patient
+
 NODES = ("node1", "node2")
 
 

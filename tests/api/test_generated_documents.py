@@ -28,6 +28,8 @@ from lab.keeper import Keeper
 from lab.waiting import SOON, WaitTimeout, wait_for
 from storagepair_crds.views import GROUP
 
+pytestmark = pytest.mark.patient
+
 Json = Any
 BATCH = 100
 PLURALS = {PAIR: "storagepairs", LUN: "luns", ACL: "initiatoracls", MOVE: "switchovers"}

@@ -15,6 +15,8 @@ from lab.keeper import Keeper
 from lab.waiting import SOON, wait_for
 from unit.operator.stages import STAGES
 
+pytestmark = pytest.mark.patient
+
 PLURALS = {"storagepairs": "vmstore", "luns": "datastore1", "initiatoracls": "esx"}
 
 

@@ -14,6 +14,8 @@ from lab.kubectl import KubectlError, apply_crds, kubectl
 from lab.stack import AUDIT_SECONDS
 from lab.waiting import SOON, wait_for
 
+pytestmark = pytest.mark.patient
+
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 LAB = Path(__file__).parents[1] / "lab" / "manifests"
 SYSTEM = "storagepair-system"

@@ -19,6 +19,8 @@ from storagepair_node_agent.api import Api
 from storagepair_node_agent.api import ApiError as AgentError
 from storagepair_node_agent.nodetoken import NoIdentity
 
+pytestmark = pytest.mark.patient
+
 STATUS = {"status": {"agentVersion": "test"}}
 
 

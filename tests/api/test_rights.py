@@ -15,6 +15,8 @@ from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import SOON, wait_for
 
+pytestmark = pytest.mark.patient
+
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "permissions.md"
 USERS, NOBODY = "users", "nobody"
 ACCOUNTS = ("storagepair-operator", "storagepair-node-agent", "storagenode-NODE")

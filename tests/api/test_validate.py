@@ -22,6 +22,8 @@ from storagepair_cli.model import Finding, Severity
 from storagepair_cli.rules import unchecked
 from storagepair_cli.source import parse
 
+pytestmark = pytest.mark.patient
+
 Json = Any
 
 

@@ -19,6 +19,7 @@ TIMEOUT_SECONDS = 1800
 PACKAGES = (
     "ca-certificates",
     "containernetworking-plugins",
+    "crun",
     "dbus",
     "drbd-utils",
     "e2fsprogs",
@@ -34,7 +35,6 @@ PACKAGES = (
     "openssh-server",
     "procps",
     "python3-minimal",
-    "runc",
     "systemd-sysv",
     "tgt",
     "udev",
