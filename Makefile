@@ -44,7 +44,7 @@ API_TESTS := $(PYTHON) -m pytest tests/api -v --durations=10 --dist=loadgroup --
 api: api-patient api-timed ## on a real kube-apiserver, some groups of tests at a time; those that take minutes begin first
 
 api-patient: setup
-	$(API_TESTS) -m "patient and not drill" --numprocesses=2
+	$(API_TESTS) -m "patient and not drill" --numprocesses=3
 
 api-timed: setup
 	$(API_TESTS) -m "not patient and not drill" --numprocesses=6

@@ -16,6 +16,8 @@ from lab.keeper import Keeper
 from lab.kubectl import KubectlError, apply_crds, kubectl
 from lab.waiting import SOON, wait_for
 
+pytestmark = pytest.mark.patient
+
 ABANDON = "storagepair.dev/abandon"
 
 

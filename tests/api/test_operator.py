@@ -15,6 +15,8 @@ from lab.keeper import Keeper
 from lab.waiting import SOON, WaitTimeout, wait_for
 from storagepair_crds.views import Incident
 
+pytestmark = pytest.mark.patient
+
 QUIET_SECONDS = 3.0
 """How long nothing may happen: more than an audit, and far more than a reconcile."""
 

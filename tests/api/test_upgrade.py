@@ -12,6 +12,8 @@ from lab import earlier
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 
+pytestmark = pytest.mark.patient
+
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -45,7 +45,7 @@ _SOURCES = ("crds", "operator")
 _CONTROL_PLANE = "control-plane"
 _SETTINGS = "stack.json"
 # tests that watch for writes that should not come stay for more than one audit
-AUDIT_SECONDS = 20
+AUDIT_SECONDS = 10
 # a new agent's pod needs half a minute on an emulated machine, and more than the operator's own 90 s on a slow host
 AGENT_SILENT_SECONDS = 300
 _OPERATOR = "operator"

@@ -16,13 +16,24 @@ class WaitTimeout(Exception):
     """What was waited for did not happen in time."""
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float, *, interval: float = 0.05) -> T:
-    """Call `condition` until it returns something true, and return that."""
+_FIRST_INTERVAL = 0.05
+_LAST_INTERVAL = 0.4
+
+
+def wait_for(condition: Callable[[], T], what: str, seconds: float, *, interval: float | None = None) -> T:
+    """Call `condition` until it returns something true, and return that.
+
+    Between two calls: `interval` seconds; unless it is given, less and less often, since what has not come for long
+    need not be seen at once, and a look costs an API server several milliseconds.
+    """
     deadline = time.monotonic() + seconds
+    pause = _FIRST_INTERVAL if interval is None else interval
     while True:
         result = condition()
         if result:
             return result
         if time.monotonic() >= deadline:
             raise WaitTimeout(f"waited {seconds:g} s for {what}")
-        time.sleep(interval)
+        time.sleep(pause)
+        if interval is None:
+            pause = min(pause * 1.2, _LAST_INTERVAL)
