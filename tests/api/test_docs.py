@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from docgen.commands import API, ROOT, Block, commands
 from lab.controlplane import ControlPlane
@@ -14,7 +16,7 @@ NODES = ("node1", "node2")
 
 
 @pytest.fixture(scope="module")
-def shell(keeper: Keeper) -> dict[str, str]:
+def shell(keeper: Keeper) -> Iterator[dict[str, str]]:
     """The environment of a person with a checkout and a cluster of two machines, with nothing of storagepair yet. Its
     controllers run: without them no namespace ever goes."""
     plane = ControlPlane.start(keeper, keeper.run_dir / "docs", controllers=True)
@@ -23,7 +25,8 @@ def shell(keeper: Keeper) -> dict[str, str]:
     # and a GitOps tool's own configuration, for us to patch
     plane.client().post("/api/v1/namespaces", {"metadata": {"name": "argocd"}})
     plane.client().post("/api/v1/namespaces/argocd/configmaps", {"metadata": {"name": "argocd-cm"}})
-    return environment(plane.admin_kubeconfig, keeper.run_dir / "docs-cache")
+    yield environment(plane.admin_kubeconfig, keeper.run_dir / "docs-cache")
+    plane.stop()
 
 
 @pytest.mark.parametrize("block", commands(API), ids=str)

@@ -28,10 +28,11 @@ def test_every_status_that_the_operator_writes() -> None:
 
 
 @pytest.fixture(scope="module")
-def plane(keeper: Keeper) -> ControlPlane:
+def plane(keeper: Keeper) -> Iterator[ControlPlane]:
     plane = ControlPlane.start(keeper, keeper.run_dir / "kstatus", controllers=False)
     prepare(plane)
-    return plane
+    yield plane
+    plane.stop()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,11 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def control_plane(keeper: Keeper) -> ControlPlane:
+def control_plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """Of its own: the base's admission policies are for the whole cluster."""
-    return ControlPlane.start(keeper, keeper.run_dir / "manifests", controllers=False)
+    plane = ControlPlane.start(keeper, keeper.run_dir / "manifests", controllers=False)
+    yield plane
+    plane.stop()
 
 
 @pytest.fixture(scope="module")

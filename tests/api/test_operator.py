@@ -22,11 +22,12 @@ QUIET_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
-def plane(keeper: Keeper) -> ControlPlane:
+def plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """An API server of their own: the operator would act on the other tests' objects too."""
     plane = ControlPlane.start(keeper, keeper.run_dir / "operator", controllers=False)
     prepare(plane)
-    return plane
+    yield plane
+    plane.stop()
 
 
 @pytest.fixture

@@ -25,11 +25,12 @@ STATUS = {"status": {"agentVersion": "test"}}
 
 
 @pytest.fixture(scope="module")
-def world(keeper: Keeper) -> World:
+def world(keeper: Keeper) -> Iterator[World]:
     plane = ControlPlane.start(keeper, keeper.run_dir / "permissions", controllers=False)
     world = World(plane)
     world.prepare()
-    return world
+    yield world
+    plane.stop()
 
 
 @pytest.fixture(scope="module")

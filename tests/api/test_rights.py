@@ -89,6 +89,7 @@ def world(keeper: Keeper) -> Iterator[World]:
         for node in NODES:
             wait_for(lambda node=node: _reads(world, node), f"the rights of {node}", SOON)  # type: ignore[misc]
         yield world
+    world.plane.stop()
 
 
 def _reads(world: World, node: str) -> bool:

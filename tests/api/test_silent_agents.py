@@ -27,10 +27,11 @@ MEANWHILE = SILENT_SECONDS * 1.75
 
 
 @pytest.fixture(scope="module")
-def plane(keeper: Keeper) -> ControlPlane:
+def plane(keeper: Keeper) -> Iterator[ControlPlane]:
     plane = ControlPlane.start(keeper, keeper.run_dir / "silent", controllers=False)
     prepare(plane)
-    return plane
+    yield plane
+    plane.stop()
 
 
 @pytest.fixture
