@@ -20,19 +20,25 @@ from lab.keeper import Keeper, KeeperGone
 RUN_DIR_PREFIX = "storagepair-api-"
 # younger ones may belong to a run that is just starting its keeper
 SWEPT_AFTER_SECONDS = 600
-# one worker's each, with an API server of its own: the others of their files need as long as these
-GROUPS_OF_THEIR_OWN = (
-    "test_a_refusal_names_what_is_in_the_way_and_changes_nothing",
-    "test_an_operator_that_starts_anew_alarms_nobody_and_forgets_nothing",
-)
-# what takes minutes begins first: the last group to end is who everybody waits for
+# a group is one worker's, with an API server of its own. That is a file, or a part of one: the last group to end is who
+# everybody waits for
+_REFUSAL = "test_switchover.py::test_a_refusal_names_what_is_in_the_way_and_changes_nothing"
+PARTS = {
+    f"{_REFUSAL}[NotServing]": "refusal",
+    _REFUSAL: "refusals",
+    "test_silent_agents.py::test_an_operator_that_starts_anew_alarms_nobody_and_forgets_nothing": "silent_restart",
+    "test_weather.py::test_slow_answers_make_it_slow_and_nothing_else": "slow_weather",
+}
+# what takes minutes begins first
 LONGEST_FIRST = (
-    "test_weather",
     "test_silent_agents",
     "test_switchover",
     "test_operator_guards",
     "test_agent_weather",
-    *GROUPS_OF_THEIR_OWN,
+    "test_weather",
+    "refusals",
+    "silent_restart",
+    "refusal",
     "test_operator",
     "test_lifecycle",
     "test_generated_documents",
@@ -41,17 +47,11 @@ LONGEST_FIRST = (
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def group(item: pytest.Item) -> str:
-        name = getattr(item, "originalname", item.name)
-        return name if name in GROUPS_OF_THEIR_OWN else item.path.stem
-
-    def rank(item: pytest.Item) -> int:
-        name = group(item)
-        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=rank)
+    groups = {item: next((PARTS[part] for part in PARTS if part in item.nodeid), item.path.stem) for item in items}
+    rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: rank.get(groups[item], len(rank)))
 
 
 @pytest.fixture(scope="session")
