@@ -26,29 +26,25 @@ _REFUSAL = "test_switchover.py::test_a_refusal_names_what_is_in_the_way_and_chan
 PARTS = {
     f"{_REFUSAL}[NotServing]": "refusal",
     _REFUSAL: "refusals",
-    "test_silent_agents.py::test_an_operator_that_starts_anew_alarms_nobody_and_forgets_nothing": "silent_restart",
-    "test_weather.py::test_slow_answers_make_it_slow_and_nothing_else": "slow_weather",
+    "test_silent_agents.py::test_an_operator_that_starts_anew": "silent_restart",
+    "test_silent_agents.py::test_an_api_server_that_was_away": "silent_weather",
+    "test_silent_agents.py::test_agents_of_an_earlier_version": "silent_weather",
+    "test_weather.py::test_slow_answers": "slow_weather",
 }
-# what takes minutes begins first
-LONGEST_FIRST = (
-    "test_silent_agents",
-    "test_switchover",
-    "test_operator_guards",
-    "test_agent_weather",
-    "test_weather",
-    "refusals",
-    "silent_restart",
-    "refusal",
-    "test_operator",
-    "test_lifecycle",
-    "test_generated_documents",
+# xdist gives each worker two groups before it gives anybody a third. So for eight: first what takes two to three minutes,
+# the shortest of it first, then what takes one or less, the longest of it first
+ORDER = (
+    *("silent_weather", "silent_restart", "refusals", "test_silent_agents"),
+    *("test_weather", "test_agent_weather", "test_operator_guards", "test_switchover"),
+    *("refusal", "slow_weather", "test_control_plane", "test_agent_client", "test_operator_scale"),
+    *("test_operator", "test_lifecycle", "test_generated_documents"),
 )
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {item: next((PARTS[part] for part in PARTS if part in item.nodeid), item.path.stem) for item in items}
-    rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    rank = {name: number for number, name in enumerate(ORDER)}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: rank.get(groups[item], len(rank)))

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from api.gate import Gate
 from api.operator_world import SYSTEM
+from api.planes import own_plane
 from api.relay import Relay
 from api.traffic import Traffic
 from lab.apiclient import ApiError
@@ -39,12 +40,11 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
-    plane = ControlPlane.start(keeper, keeper.run_dir / "agent-weather", controllers=False)
-    # without the policies: here the test is the operator
-    apply_crds(plane.admin_kubeconfig)
-    kubectl(plane.admin_kubeconfig, "apply", f"--filename={ROOT / 'manifests' / 'namespace.yaml'}")
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "agent-weather") as plane:
+        # without the policies: here the test is the operator
+        apply_crds(plane.admin_kubeconfig)
+        kubectl(plane.admin_kubeconfig, "apply", f"--filename={ROOT / 'manifests' / 'namespace.yaml'}")
+        yield plane
 
 
 @dataclasses.dataclass(frozen=True)

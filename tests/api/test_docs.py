@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from api.planes import own_plane
 from docgen.commands import API, ROOT, Block, commands
-from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.reader import environment, run_as_written
 
@@ -19,14 +19,13 @@ NODES = ("node1", "node2")
 def shell(keeper: Keeper) -> Iterator[dict[str, str]]:
     """The environment of a person with a checkout and a cluster of two machines, with nothing of storagepair yet. Its
     controllers run: without them no namespace ever goes."""
-    plane = ControlPlane.start(keeper, keeper.run_dir / "docs", controllers=True)
-    for name in NODES:
-        plane.client().post("/api/v1/nodes", {"metadata": {"name": name}})
-    # and a GitOps tool's own configuration, for us to patch
-    plane.client().post("/api/v1/namespaces", {"metadata": {"name": "argocd"}})
-    plane.client().post("/api/v1/namespaces/argocd/configmaps", {"metadata": {"name": "argocd-cm"}})
-    yield environment(plane.admin_kubeconfig, keeper.run_dir / "docs-cache")
-    plane.stop()
+    with own_plane(keeper, "docs", controllers=True) as plane:
+        for name in NODES:
+            plane.client().post("/api/v1/nodes", {"metadata": {"name": name}})
+        # and a GitOps tool's own configuration, for us to patch
+        plane.client().post("/api/v1/namespaces", {"metadata": {"name": "argocd"}})
+        plane.client().post("/api/v1/namespaces/argocd/configmaps", {"metadata": {"name": "argocd-cm"}})
+        yield environment(plane.admin_kubeconfig, keeper.run_dir / "docs-cache")
 
 
 @pytest.mark.parametrize("block", commands(API), ids=str)

@@ -23,6 +23,7 @@ from api.generated_world import Answer, Caller, collection, names_the_field, set
 from api.operator_agents import Agents
 from api.operator_world import API, Operator, Pair, prepare, running
 from api.permissions_world import RBAC
+from api.planes import own_plane
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import SOON, WaitTimeout, wait_for
@@ -40,11 +41,10 @@ MERGE = "application/merge-patch+json"
 
 @pytest.fixture(scope="module")
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
-    plane = ControlPlane.start(keeper, keeper.run_dir / "generated", controllers=False)
-    prepare(plane)
-    _plain_user(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "generated") as plane:
+        prepare(plane)
+        _plain_user(plane)
+        yield plane
 
 
 def _plain_user(plane: ControlPlane) -> None:

@@ -10,6 +10,7 @@ import yaml
 from api.kstatus_program import compute
 from api.operator_agents import Agents
 from api.operator_world import Operator, Pair, prepare, running
+from api.planes import own_plane
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import SOON, wait_for
@@ -29,10 +30,9 @@ def test_every_status_that_the_operator_writes() -> None:
 
 @pytest.fixture(scope="module")
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
-    plane = ControlPlane.start(keeper, keeper.run_dir / "kstatus", controllers=False)
-    prepare(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "kstatus") as plane:
+        prepare(plane)
+        yield plane
 
 
 @pytest.fixture

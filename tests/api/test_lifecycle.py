@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from api.operator_agents import Agents
 from api.operator_world import API, Operator, Pair, prepare, running
+from api.planes import own_plane
 from lab.apiclient import ApiError
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
@@ -25,10 +26,9 @@ ABANDON = "storagepair.dev/abandon"
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """With controllers: it is the real namespace controller that deletes what is in a namespace."""
     binaries("kube-controller-manager", "kube-scheduler")
-    plane = ControlPlane.start(keeper, keeper.run_dir / "lifecycle", controllers=True)
-    prepare(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "lifecycle", controllers=True) as plane:
+        prepare(plane)
+        yield plane
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from api.planes import own_plane
 from lab.apiclient import ApiClient
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
@@ -92,9 +93,8 @@ REFUSED = [
 @pytest.fixture(scope="module")
 def control_plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """Of its own: the base's admission policies are for the whole cluster."""
-    plane = ControlPlane.start(keeper, keeper.run_dir / "manifests", controllers=False)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "manifests") as plane:
+        yield plane
 
 
 @pytest.fixture(scope="module")

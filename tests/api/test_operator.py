@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from api.operator_agents import Agents
 from api.operator_world import API, SYSTEM, Operator, Pair, prepare, rest, running
+from api.planes import own_plane
 from lab.apiclient import ApiError
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
@@ -24,10 +25,9 @@ QUIET_SECONDS = 3.0
 @pytest.fixture(scope="module")
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """An API server of their own: the operator would act on the other tests' objects too."""
-    plane = ControlPlane.start(keeper, keeper.run_dir / "operator", controllers=False)
-    prepare(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "operator") as plane:
+        prepare(plane)
+        yield plane
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from api.operator_agents import Agents
 from api.operator_world import Operator, Pair, prepare, running
+from api.planes import own_plane
 from api.relay import Relay
 from lab.binaries import binaries
 from lab.controlplane import ControlPlane
@@ -23,10 +24,9 @@ LUNS_CRD = "luns.storagepair.dev"
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """With controllers: it is the real namespace controller that deletes what is in a namespace."""
     binaries("kube-controller-manager", "kube-scheduler")
-    plane = ControlPlane.start(keeper, keeper.run_dir / "guards", controllers=True)
-    prepare(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "guards", controllers=True) as plane:
+        prepare(plane)
+        yield plane
 
 
 @pytest.fixture

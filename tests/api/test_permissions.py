@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from api.operator_world import API, SYSTEM, Pair, running
 from api.permissions_world import AGENT, NODES, OPERATOR, RBAC, World, refusal, rule
+from api.planes import own_plane
 from lab.apiclient import ApiClient, ApiError
-from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import SOON, wait_for
 from storagepair_node_agent.api import Api
@@ -26,11 +26,10 @@ STATUS = {"status": {"agentVersion": "test"}}
 
 @pytest.fixture(scope="module")
 def world(keeper: Keeper) -> Iterator[World]:
-    plane = ControlPlane.start(keeper, keeper.run_dir / "permissions", controllers=False)
-    world = World(plane)
-    world.prepare()
-    yield world
-    plane.stop()
+    with own_plane(keeper, "permissions") as plane:
+        world = World(plane)
+        world.prepare()
+        yield world
 
 
 @pytest.fixture(scope="module")

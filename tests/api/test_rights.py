@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 from api.operator_world import API, SYSTEM, Pair, running
 from api.permissions_world import NODES, World
+from api.planes import own_plane
 from lab.apiclient import ApiClient, ApiError
-from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import SOON, wait_for
 
@@ -79,17 +79,17 @@ def granted(client: ApiClient, everybody: set[Right]) -> set[Right]:
 
 @pytest.fixture(scope="module")
 def world(keeper: Keeper) -> Iterator[World]:
-    world = World(ControlPlane.start(keeper, keeper.run_dir / "rights", controllers=False))
-    world.prepare()
-    pair = Pair(world.plane, USERS)
-    world.admin.post("/api/v1/namespaces", {"metadata": {"name": USERS}})
-    world.account(USERS, NOBODY)
-    with running(world.plane):
-        pair.apply(*pair.documents(nodes=NODES))
-        for node in NODES:
-            wait_for(lambda node=node: _reads(world, node), f"the rights of {node}", SOON)  # type: ignore[misc]
-        yield world
-    world.plane.stop()
+    with own_plane(keeper, "rights") as plane:
+        world = World(plane)
+        world.prepare()
+        pair = Pair(world.plane, USERS)
+        world.admin.post("/api/v1/namespaces", {"metadata": {"name": USERS}})
+        world.account(USERS, NOBODY)
+        with running(world.plane):
+            pair.apply(*pair.documents(nodes=NODES))
+            for node in NODES:
+                wait_for(lambda node=node: _reads(world, node), f"the rights of {node}", SOON)  # type: ignore[misc]
+            yield world
 
 
 def _reads(world: World, node: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from api.operator_agents import Agents, lease_path
 from api.operator_world import SYSTEM, Operator, Pair, prepare, rest, running
 from api.permissions_world import refusal
+from api.planes import own_plane
 from api.relay import Relay
 from lab.apiclient import ApiClient
 from lab.controlplane import ControlPlane
@@ -28,10 +29,9 @@ MEANWHILE = SILENT_SECONDS * 1.75
 
 @pytest.fixture(scope="module")
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
-    plane = ControlPlane.start(keeper, keeper.run_dir / "silent", controllers=False)
-    prepare(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "silent") as plane:
+        prepare(plane)
+        yield plane
 
 
 @pytest.fixture

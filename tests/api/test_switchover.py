@@ -12,6 +12,7 @@ import pytest
 import yaml
 from api.operator_agents import Agents
 from api.operator_world import Operator, Pair, prepare, rest, running
+from api.planes import own_plane
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
 from lab.waiting import SOON, wait_for
@@ -22,10 +23,9 @@ from storagepair_operator import moments
 @pytest.fixture(scope="module")
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """An API server of their own: the operator would act on the other tests' objects too."""
-    plane = ControlPlane.start(keeper, keeper.run_dir / "switchover", controllers=False)
-    prepare(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "switchover") as plane:
+        prepare(plane)
+        yield plane
 
 
 @pytest.fixture

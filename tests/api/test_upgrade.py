@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from api.operator_agents import Agents
 from api.operator_world import Pair, prepare, rest, running
+from api.planes import own_plane
 from lab import earlier
 from lab.controlplane import ControlPlane
 from lab.keeper import Keeper
@@ -25,10 +26,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plane(keeper: Keeper, before: Path) -> Iterator[ControlPlane]:
-    plane = ControlPlane.start(keeper, keeper.run_dir / "upgrade", controllers=False)
-    prepare(plane, before)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "upgrade") as plane:
+        prepare(plane, before)
+        yield plane
 
 
 def test_a_serving_pair_goes_through_an_upgrade_and_its_hosts_are_asked_for_nothing(

@@ -12,6 +12,7 @@ import pytest
 from api.gate import Gate
 from api.operator_agents import Agents
 from api.operator_world import ACCOUNT, Operator, Pair, prepare, rest, running
+from api.planes import own_plane
 from api.relay import Relay
 from api.traffic import Traffic
 from lab.apiclient import ApiError
@@ -30,10 +31,9 @@ KINDS = ("failovers", "initiatoracls", "luns", "storagenodes", "storagepairs", "
 
 @pytest.fixture(scope="module")
 def plane(keeper: Keeper) -> Iterator[ControlPlane]:
-    plane = ControlPlane.start(keeper, keeper.run_dir / "weather", controllers=False)
-    prepare(plane)
-    yield plane
-    plane.stop()
+    with own_plane(keeper, "weather") as plane:
+        prepare(plane)
+        yield plane
 
 
 @pytest.fixture(scope="module")
