@@ -31,8 +31,8 @@ PARTS = {
     "test_silent_agents.py::test_agents_of_an_earlier_version": "silent_weather",
     "test_weather.py::test_slow_answers": "slow_weather",
 }
-# xdist gives each worker two groups before it gives anybody a third. So for eight: first what takes two to three minutes,
-# the shortest of it first, then what takes one or less, the longest of it first
+# xdist gives each worker two groups before it gives anybody a third. So for eight: first what takes two or three
+# minutes, the shortest of it first, then what takes one or less, the longest of it first
 ORDER = (
     *("silent_weather", "silent_restart", "refusals", "test_silent_agents"),
     *("test_weather", "test_agent_weather", "test_operator_guards", "test_switchover"),

@@ -36,12 +36,7 @@ def pair(plane: ControlPlane) -> Iterator[Pair]:
     pair = Pair(plane, f"op-{secrets.token_hex(3)}")
     plane.client().post("/api/v1/namespaces", {"metadata": {"name": pair.namespace}})
     yield pair
-    for plural in ("luns", "initiatoracls", "storagepairs"):
-        for item in pair.client.get(pair.path(plural))["items"]:
-            path = pair.path(plural, item["metadata"]["name"])
-            item["metadata"]["finalizers"] = []
-            pair.client.request("PUT", path, item)
-            pair.client.delete(path)
+    pair.forget()
 
 
 @pytest.fixture

@@ -30,10 +30,11 @@ def plane(keeper: Keeper) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture
-def pair(plane: ControlPlane) -> Pair:
+def pair(plane: ControlPlane) -> Iterator[Pair]:
     pair = Pair(plane, f"guard-{secrets.token_hex(3)}")
     plane.client().post("/api/v1/namespaces", {"metadata": {"name": pair.namespace}})
-    return pair
+    yield pair
+    pair.forget()
 
 
 @pytest.fixture

@@ -39,10 +39,7 @@ def pair(plane: ControlPlane) -> Iterator[Pair]:
     pair = Pair(plane, f"silent-{secrets.token_hex(3)}")
     plane.client().post("/api/v1/namespaces", {"metadata": {"name": pair.namespace}})
     yield pair
-    item = pair.get("storagepairs", "vmstore")
-    item["metadata"]["finalizers"] = []
-    pair.client.request("PUT", pair.path("storagepairs", "vmstore"), item)
-    pair.client.delete(pair.path("storagepairs", "vmstore"))
+    pair.forget()
 
 
 def told(pair: Pair) -> list[tuple[str, str]]:

@@ -29,11 +29,12 @@ def plane(keeper: Keeper) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture
-def pair(plane: ControlPlane) -> Pair:
-    """A namespace and two machines of the test's own; left behind: the control plane is thrown away."""
+def pair(plane: ControlPlane) -> Iterator[Pair]:
+    """A namespace and two machines of the test's own."""
     pair = Pair(plane, f"so-{secrets.token_hex(3)}")
     plane.client().post("/api/v1/namespaces", {"metadata": {"name": pair.namespace}})
-    return pair
+    yield pair
+    pair.forget()
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def pair(plane: ControlPlane) -> Iterator[Pair]:
     pair = Pair(plane, f"weather-{secrets.token_hex(3)}")
     plane.client().post("/api/v1/namespaces", {"metadata": {"name": pair.namespace}})
     yield pair
-    forget(pair)
+    pair.forget()
 
 
 @pytest.fixture
@@ -54,16 +54,6 @@ def served(pair: Pair) -> Iterator[Agents]:
     pair.apply()
     with Agents(pair) as agents:
         yield agents
-
-
-def forget(pair: Pair, *names: str) -> None:
-    """Objects gone without a trace: somebody took their finalizers off by hand. All of them, or LUNs of these names."""
-    for plural in ("luns",) if names else ("luns", "initiatoracls", "storagepairs"):
-        for item in pair.client.get(pair.path(plural))["items"]:
-            if not names or item["metadata"]["name"] in names:
-                path = pair.path(plural, item["metadata"]["name"])
-                pair.client.request("PATCH", path, {"metadata": {"finalizers": None}})
-                pair.client.delete(path)
 
 
 def another(pair: Pair, name: str) -> None:
@@ -127,7 +117,7 @@ def test_a_restart_with_objects_gone_meanwhile_makes_no_storm(
         pair.wait("Ready", "True", "luns", "second")
         pair.wait_served()
         relay.cut()
-        forget(pair, "second")
+        pair.forget("second")
         another(pair, "third")
         plane.stop_apiserver()
         plane.start_apiserver()
