@@ -39,7 +39,7 @@ reference: setup ## write docs/reference anew from the code
 unit: setup ## seconds, no root, no lab; half of it is waiting, so four files at a time
 	$(PYTHON) -m pytest tests/unit -q --durations=5 --numprocesses=4 --dist=loadfile
 
-API_TESTS := $(PYTHON) -m pytest tests/api -v --durations=10 --dist=loadgroup --no-loadscope-reorder
+API_TESTS := $(PYTHON) -m pytest tests/api -v --durations=10 --dist=loadscope --no-loadscope-reorder
 
 api: api-patient api-timed ## on a real kube-apiserver, some groups of tests at a time; those that take minutes begin first
 

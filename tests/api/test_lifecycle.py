@@ -214,11 +214,7 @@ def test_a_lun_whose_deletion_nobody_confirms_can_be_let_go(pair: Pair, served: 
 def _forget_all(pair: Pair) -> None:
     """Every object of the pair gone without a trace, the hosts' documents and keys too. The hosts serve on."""
     client = pair.client
-    for plural in ("luns", "initiatoracls", "storagepairs"):
-        for item in client.get(pair.path(plural))["items"]:
-            path = pair.path(plural, item["metadata"]["name"])
-            client.request("PUT", path, item | {"metadata": item["metadata"] | {"finalizers": []}})
-            client.delete(path)
+    pair.forget()
     for name in pair.nodes:
         client.delete(f"{API}/storagenodes/{name}")
     for name in client.get("/api/v1/namespaces/storagepair-system/secrets")["items"]:
