@@ -47,7 +47,7 @@ api-patient: setup
 	$(API_TESTS) -m "patient and not drill" --numprocesses=3
 
 api-timed: setup
-	$(API_TESTS) -m "not patient and not drill" --numprocesses=8
+	$(API_TESTS) -m "not patient and not drill" --numprocesses=10
 
 e2e: setup ## on the lab: real DRBD, Heartbeat, bonding, tgt, initiator
 	$(PYTHON) -m pytest tests/e2e -v --durations=0 -m "not drill"
