@@ -33,8 +33,8 @@ PARTS = {
     "test_silent_agents.py::test_agents_of_an_earlier_version": "silent_weather",
     "test_weather.py::test_slow_answers": "slow_weather",
 }
-# xdist gives each worker two groups before it gives anybody a third. So for ten: first what takes longer, the shortest of
-# it first, then what takes less than a minute, the longest of it first
+# xdist gives each worker two groups before it gives anybody a third. So for ten: first what takes longer, the shortest
+# of it first, then what takes less than a minute, the longest of it first
 ORDER = (
     *("slow_weather", "refusal", "silent_weather", "silent_restart", "refusals", "test_silent_agents.py"),
     *("test_weather.py", "test_agent_weather.py", "test_operator_guards.py", "test_switchover.py"),
