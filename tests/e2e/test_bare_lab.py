@@ -61,7 +61,7 @@ def test_a_storage_node_is_a_bare_server_with_all_that_the_stack_needs(bare_lab:
         ]
         assert node.ssh("ip -br -4 addr show scope global | grep -c 'eth[0-3]'", check=False).stdout.strip() == "0"
         assert node.ssh("blkid -p /dev/vdb", check=False).returncode == 2, "the DRBD disk is not empty"
-        node.ssh("command -v drbdadm heartbeat tgtadm mkfs.xfs mkfs.ext4 nft crun || ls /usr/lib/heartbeat/heartbeat")
+        node.ssh("command -v drbdadm heartbeat tgtadm mkfs.xfs mkfs.ext4 nft runc || ls /usr/lib/heartbeat/heartbeat")
     assert bare_lab.node1.read("/etc/machine-id") != bare_lab.node2.read("/etc/machine-id")
 
 

@@ -19,7 +19,6 @@ TIMEOUT_SECONDS = 1800
 PACKAGES = (
     "ca-certificates",
     "containernetworking-plugins",
-    "crun",
     "dbus",
     "drbd-utils",
     "e2fsprogs",
@@ -35,6 +34,7 @@ PACKAGES = (
     "openssh-server",
     "procps",
     "python3-minimal",
+    "runc",
     "systemd-sysv",
     "tgt",
     "udev",
