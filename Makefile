@@ -41,7 +41,7 @@ unit: setup ## seconds, no root, no lab; half of it is waiting, so four files at
 
 API_TESTS := $(PYTHON) -m pytest tests/api -v --durations=10 --dist=loadscope --no-loadscope-reorder
 
-api: api-patient api-timed ## on a real kube-apiserver, some groups of tests at a time; those that take minutes begin first
+api: api-patient api-timed ## on a real kube-apiserver, several groups of tests at a time; those that take minutes begin first
 
 api-patient: setup
 	$(API_TESTS) -m "patient and not drill" --numprocesses=3

@@ -114,7 +114,8 @@ def parse(data: bytes, name: str) -> list[Document]:
         nodes: list[yaml.Node] = []
         while loader.check_node():
             node = loader.get_node()
-            nodes.extend([node] if node is not None else ())
+            if node is not None:
+                nodes.append(node)
         reader.weigh(nodes)
         documents = [document for node in nodes for document in reader.objects(node)]
     except yaml.MarkedYAMLError as error:

@@ -26,18 +26,19 @@ SWEPT_AFTER_SECONDS = 600
 # everybody waits for
 _REFUSAL = "test_switchover.py::test_a_refusal_names_what_is_in_the_way_and_changes_nothing"
 PARTS = {
-    f"{_REFUSAL}[NotServing]": "refusal",
-    _REFUSAL: "refusals",
-    "test_silent_agents.py::test_an_operator_that_starts_anew": "silent_restart",
-    "test_silent_agents.py::test_an_api_server_that_was_away": "silent_weather",
-    "test_silent_agents.py::test_agents_of_an_earlier_version": "silent_weather",
-    "test_weather.py::test_slow_answers": "slow_weather",
+    f"{_REFUSAL}[NotServing]": "refused while nobody serves",
+    _REFUSAL: "refused",
+    "test_silent_agents.py::test_an_operator_that_starts_anew": "silent, and a new operator",
+    "test_silent_agents.py::test_an_api_server_that_was_away": "never called silent",
+    "test_silent_agents.py::test_agents_of_an_earlier_version": "never called silent",
+    "test_weather.py::test_slow_answers": "slow answers",
 }
 # xdist gives each worker two groups before it gives anybody a third. So for ten: first what takes longer, the shortest
 # of it first, then what takes less than a minute, the longest of it first
 ORDER = (
-    *("slow_weather", "refusal", "silent_weather", "silent_restart", "refusals", "test_silent_agents.py"),
-    *("test_weather.py", "test_agent_weather.py", "test_operator_guards.py", "test_switchover.py"),
+    *("slow answers", "refused while nobody serves", "never called silent", "silent, and a new operator", "refused"),
+    *("test_silent_agents.py", "test_weather.py", "test_agent_weather.py"),
+    *("test_operator_guards.py", "test_switchover.py"),
     *("test_control_plane.py", "test_agent_client.py", "test_operator_scale.py"),
     *("test_operator.py", "test_lifecycle.py", "test_generated_documents.py"),
 )
@@ -49,7 +50,7 @@ def group(nodeid: str) -> str:
 
 
 class Groups(LoadScopeScheduling):
-    """Gives a worker a group at a time. (xdist's own `loadgroup` finds no group with pytest 9.2.)"""
+    """A group goes to one worker. (xdist's own `loadgroup` finds no group with pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)

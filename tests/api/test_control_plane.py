@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from api import planes
 from lab.apiclient import ApiClient, ApiError, ApiUnreachable
 from lab.binaries import ASSETS_VARIABLE, binaries, kubernetes_version
 from lab.controlplane import ControlPlane, ControlPlaneError
@@ -29,11 +30,10 @@ def create_config_map(plane: ControlPlane, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def own_plane(keeper: Keeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def own_plane(keeper: Keeper) -> Iterator[ControlPlane]:
     """A second control plane beside the session's, for tests that stop it; each leaves it running."""
-    plane = ControlPlane.start(keeper, tmp_path_factory.mktemp("own"), controllers=False)
-    yield plane
-    plane.stop()
+    with planes.own_plane(keeper, "own") as plane:
+        yield plane
 
 
 def test_it_is_ready_in_seconds_with_its_controllers(keeper: Keeper, tmp_path: Path) -> None:

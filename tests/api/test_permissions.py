@@ -6,6 +6,7 @@ import copy
 import itertools
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def pair(world: World) -> Iterator[Pair]:
     with running(world.plane):
         pair.apply(*pair.documents(nodes=NODES))
         for node in NODES:
-            wait_for(lambda node=node: exists(world.admin, account(node)), f"the account of {node}", SOON)  # type: ignore[misc]
+            wait_for(partial(exists, world.admin, account(node)), f"the account of {node}", SOON)
         yield pair
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def world(keeper: Keeper) -> Iterator[World]:
         with running(world.plane):
             pair.apply(*pair.documents(nodes=NODES))
             for node in NODES:
-                wait_for(lambda node=node: _reads(world, node), f"the rights of {node}", SOON)  # type: ignore[misc]
+                wait_for(partial(_reads, world, node), f"the rights of {node}", SOON)
             yield world
 
 

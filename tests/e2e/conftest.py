@@ -60,7 +60,8 @@ def no_kernel_crashes(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not crashes() - before, "a kernel crashed"
 
 
-# its tests come first by their name, and it ends before the whole stack is up: two labs at once are slow on two cores
+# its tests come first by their name, and it ends before the whole stack is up: two labs at once are slow on two cores.
+# Then those of the bare stack, before a pair is on it: they need no restore
 @pytest.fixture(scope="module")
 def bare_lab_session(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab of bare machines, with the snapshot `fresh`. It ends with this process, however that ends."""

@@ -69,7 +69,8 @@ def test_the_emulator_needs_nothing_that_is_installed_on_this_machine() -> None:
     """One that never had a QEMU lacks its libraries and its firmware."""
     folder = emulator.emulator()
     command = emulator.command(folder)
-    listed = subprocess.run([command[0], "--list", *command[1:4]], capture_output=True, text=True, check=True)
+    loader, option, path, program, *_ = command
+    listed = subprocess.run([loader, option, path, "--list", program], capture_output=True, text=True, check=True)
     libraries = [line.split(" => ")[1].split()[0] for line in listed.stdout.splitlines() if " => " in line]
     assert libraries
     assert [library for library in libraries if not library.startswith(f"{folder}/")] == []

@@ -11,13 +11,13 @@ T = TypeVar("T")
 SOON = 180.0
 """Seconds, for what is only asked whether it happens, not how quickly."""
 
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.4
+"""Seconds between two looks at what is waited for."""
+_GROWTH = 1.2
+
 
 class WaitTimeout(Exception):
     """What was waited for did not happen in time."""
-
-
-_FIRST_INTERVAL = 0.05
-_LAST_INTERVAL = 0.4
 
 
 def wait_for(condition: Callable[[], T], what: str, seconds: float, *, interval: float | None = None) -> T:
@@ -27,7 +27,7 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float, *, interval:
     need not be seen at once, and a look costs an API server several milliseconds.
     """
     deadline = time.monotonic() + seconds
-    pause = _FIRST_INTERVAL if interval is None else interval
+    pause = FIRST_PAUSE if interval is None else interval
     while True:
         result = condition()
         if result:
@@ -36,4 +36,4 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float, *, interval:
             raise WaitTimeout(f"waited {seconds:g} s for {what}")
         time.sleep(pause)
         if interval is None:
-            pause = min(pause * 1.2, _LAST_INTERVAL)
+            pause = min(pause * _GROWTH, LONGEST_PAUSE)
